@@ -149,10 +149,8 @@ def objects(options: argparse.Namespace) -> bool:
     for comparison: what a bare client takes for these requests of the destination on this machine,
     which the ideal leaves out.
     """
-    lists, creations = (
-        3 * OBJECT_S,
-        (math.ceil(5 / IN_FLIGHT) + math.ceil(300 / IN_FLIGHT)) * OBJECT_S,
-    )
+    lists = 3 * OBJECT_S
+    creations = (math.ceil(5 / IN_FLIGHT) + math.ceil(300 / IN_FLIGHT)) * OBJECT_S
     ideal = lists + creations + INSERT_S
     start = idle().wall_s
     latency = {"btql": PAGE_S, "insert": INSERT_S, "list": OBJECT_S, "create": OBJECT_S}

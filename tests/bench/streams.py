@@ -8,7 +8,7 @@ import math
 import statistics
 import tempfile
 import time
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 from harness import (
     Cost,
@@ -175,7 +175,7 @@ def growth(options: argparse.Namespace) -> bool:
     for. So the sizes share the time: the longest run is stopped (SIGSTOP) again and again for runs
     of the others, and of none, whose CPU is taken off as that of a start.
     """
-    few, some, many = sizes = [options.rows // 10, options.rows, options.rows * 10]
+    sizes = [options.rows // 10, options.rows, options.rows * 10]
     peaks: Dict[int, List[float]] = {rows: [] for rows in sizes}
     micros: Dict[int, List[float]] = {rows: [] for rows in sizes}
     with contextlib.ExitStack() as stack:
@@ -184,17 +184,7 @@ def growth(options: argparse.Namespace) -> bool:
             for rows in (0, *sizes)
         }
         for _ in range(options.runs):
-            costs: Dict[int, List[Cost]] = {rows: [] for rows in sources}
-            with server(name="dest", latency={"insert": INSERT_S}, sink=True) as dest, migration(
-                sources[many], dest
-            ) as longest:
-                for _ in range(PIECES):
-                    time.sleep(pages_of(many) * PAGE_S / PIECES)
-                    with longest.paused():
-                        for rows in (0, few, 0, few, some, 0, few, 0, few):
-                            costs[rows].append(run_of(sources[rows], rows, sink=True))
-                costs[many].append(longest.end())
-                check_arrived(dest, many)
+            costs = _costs_of_sizes(sources, sizes)
             cpu_s = {
                 rows: statistics.mean(cost.cpu_s for cost in found) for rows, found in costs.items()
             }
@@ -205,6 +195,31 @@ def growth(options: argparse.Namespace) -> bool:
                 f"a start {cpu_s[0]:.2f} s; "
                 + ", ".join(f"{rows:,} rows: {micros[rows][-1]:.1f} us each" for rows in sizes)
             )
+    return _show_growth(sizes, peaks, micros)
+
+
+def _costs_of_sizes(sources: Dict[int, Server], sizes: Sequence[int]) -> Dict[int, List[Cost]]:
+    """Runs of all sizes, and of no rows; the longest is stopped for the others."""
+    few, some, many = sizes
+    costs: Dict[int, List[Cost]] = {rows: [] for rows in sources}
+    with server(name="dest", latency={"insert": INSERT_S}, sink=True) as dest, migration(
+        sources[many], dest
+    ) as longest:
+        for _ in range(PIECES):
+            time.sleep(pages_of(many) * PAGE_S / PIECES)
+            with longest.paused():
+                for rows in (0, few, 0, few, some, 0, few, 0, few):
+                    costs[rows].append(run_of(sources[rows], rows, sink=True))
+        costs[many].append(longest.end())
+        check_arrived(dest, many)
+    return costs
+
+
+def _show_growth(
+    sizes: Sequence[int], peaks: Dict[int, List[float]], micros: Dict[int, List[float]]
+) -> bool:
+    """`peaks`, `micros`: number of rows -> MB, and microseconds a row, of each run."""
+    _, some, many = sizes
     more = [after - before for before, after in zip(peaks[some], peaks[many])]
     against = {
         rows: median_of([cost / middle for cost, middle in zip(micros[rows], micros[some])])

@@ -17,6 +17,15 @@ from typing import Any, List, Tuple
 from harness import Cost, Json, Migration, Server, median_of, server, show, tell
 
 LATENCY = {"btql": 0.15, "insert": 0.1, "list": 0.08, "get": 0.08, "create": 0.08}
+MANY_OBJECTS = {
+    "projects": 20,
+    "experiments": 100,
+    "datasets": 60,
+    "rows": 20,
+    "logs": 2000,
+    "spread_days": 30,
+    "latency": LATENCY,
+}
 CHANGED = 1000
 SINCE_LAST = ("--since-last", "--lookback", "1s")
 
@@ -28,20 +37,9 @@ def sync_empty(options: argparse.Namespace) -> bool:
     Each group of 25 objects costs a count and a page.
     """
     own, costs = [], []
-    shape = {
-        "projects": 20,
-        "experiments": 100,
-        "datasets": 60,
-        "rows": 20,
-        "logs": 2000,
-        "spread_days": 30,
-        "latency": LATENCY,
-    }
     with contextlib.ExitStack() as held:
-        source, dest = (
-            held.enter_context(server(**shape)),
-            held.enter_context(server(name="dest", latency=LATENCY)),
-        )
+        source = held.enter_context(server(**MANY_OBJECTS))
+        dest = held.enter_context(server(name="dest", latency=LATENCY))
         folder = held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
         how = Migration(
             source, dest, Path(folder), program="migrate_all", args=(*SINCE_LAST, "--no-verify")
@@ -57,10 +55,8 @@ def sync_empty(options: argparse.Namespace) -> bool:
             costs.append(cost)
         queries = len(source.requests("/btql"))
         writes = [request for request in dest.requests() if request["method"] != "GET"]
-    walls, cpus = (
-        median_of([cost.wall_s for cost in costs]),
-        median_of([cost.cpu_s for cost in costs]),
-    )
+    walls = median_of([cost.wall_s for cost in costs])
+    cpus = median_of([cost.cpu_s for cost in costs])
     tell(
         f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} "
         f"queries (180 streams), {len(writes)} writes"
@@ -87,18 +83,16 @@ def sync_growth(options: argparse.Namespace) -> bool:
     for minutes.
     """
     sizes = (options.rows // 10, options.rows, options.rows * 10)
-    costs: List[List[Tuple[float, int, int]]] = [
-        [] for _ in sizes
-    ]  # CPU seconds, requests, bytes of their bodies
+    # CPU seconds, requests, bytes of their bodies
+    costs: List[List[Tuple[float, int, int]]] = [[] for _ in sizes]
     with contextlib.ExitStack() as held:
         copies = [copied(held, rows) for rows in sizes]
         firsts = [changed(*copy)[0].cpu_s for copy in copies]
         for _ in range(options.runs):
             for found, copy in zip(costs, copies):
                 cost, asked = changed(*copy)
-                found.append(
-                    (cost.cpu_s, len(asked), sum(request["body_bytes"] for request in asked))
-                )
+                sent_bytes = sum(request["body_bytes"] for request in asked)
+                found.append((cost.cpu_s, len(asked), sent_bytes))
     for rows, first, found in zip(sizes, firsts, costs):
         again = median_of([cpu for cpu, _, _ in found])
         tell(

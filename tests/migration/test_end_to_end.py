@@ -241,9 +241,8 @@ def test_rows_keep_their_order_on_request(pair: Pair, tmp_path: Path) -> None:
 # What is there already ----------------------------------------------------------------------------
 
 
-def test_existing_objects_are_found_if_equal_and_left_alone_if_different(
-    pair: Pair, tmp_path: Path
-) -> None:
+def fill_destination(pair: Pair) -> Tuple[str, Any]:
+    """Objects and rows of the source, equal and other ones. Returns the dataset, the equal row."""
     dest = pair.dest
     alpha = dest.create("project", {"name": "Alpha/α", "description": "second"})["id"]
     beta = dest.create("project", {"name": "beta"})["id"]
@@ -265,25 +264,21 @@ def test_existing_objects_are_found_if_equal_and_left_alone_if_different(
     dest.create("ai_secret", {"name": "OPENAI", "type": "openai", "secret": "typed in before"})
     source_rows = pair.source.rows("dataset", pair.source.objects("dataset")[1]["id"])
     same, other = source_rows[0], source_rows[1]
-    dest.insert(
-        "dataset",
-        answers,
-        [
-            {
-                "id": same["id"],
-                "input": same["input"],
-                "expected": same["expected"],
-                "created": same["created"],
-                "span_id": same["span_id"],
-                "root_span_id": same["root_span_id"],
-            }
-        ],
-    )
+    kept = ("id", "input", "expected", "created", "span_id", "root_span_id")
+    dest.insert("dataset", answers, [{name: same[name] for name in kept}])
     dest.insert(
         "dataset",
         answers,
         [{"id": other["id"], "input": "written by somebody"}, {"id": "theirs", "input": 1}],
     )
+    return answers, same
+
+
+def test_existing_objects_are_found_if_equal_and_left_alone_if_different(
+    pair: Pair, tmp_path: Path
+) -> None:
+    fill_destination(pair)
+    dest = pair.dest
     before = {kind: dest.objects(kind) for kind in ("project_tag", "prompt", "ai_secret")}
     whole = run(pair.sandbox, tmp_path / "runs")
     told = report(tmp_path / "runs")
@@ -303,13 +298,6 @@ def test_existing_objects_are_found_if_equal_and_left_alone_if_different(
     }
     assert found == {"projects": 1, "datasets": 1, "project_tags": 1, "ai_secrets": 1}
     assert {kind: dest.objects(kind)[: len(objects)] for kind, objects in before.items()} == before
-    rows = next(entry for entry in told["rows"] if entry["name"] == "answers")
-    assert (rows["outcomes"], sums(told)) == ({"created": 43, "found": 1, "differs": 1}, [])
-    assert [row["input"] for row in dest.rows("dataset", answers)[:3]] == [
-        same["input"],
-        "written by somebody",
-        1,
-    ]
     assert dest.has_secret("ai_secret", dest.objects("ai_secret")[0]["id"])
     pair_differences = [
         entry
@@ -320,3 +308,18 @@ def test_existing_objects_are_found_if_equal_and_left_alone_if_different(
     pair.sandbox.clear_requests()
     again = run(pair.sandbox, tmp_path / "runs")
     assert (again.code, pair.sandbox.writes("globex")) == (1, [])
+
+
+def test_existing_rows_are_found_if_equal_and_left_alone_if_different(
+    pair: Pair, tmp_path: Path
+) -> None:
+    answers, same = fill_destination(pair)
+    run(pair.sandbox, tmp_path / "runs")
+    told = report(tmp_path / "runs")
+    rows = next(entry for entry in told["rows"] if entry["name"] == "answers")
+    assert (rows["outcomes"], sums(told)) == ({"created": 43, "found": 1, "differs": 1}, [])
+    assert [row["input"] for row in pair.dest.rows("dataset", answers)[:3]] == [
+        same["input"],
+        "written by somebody",
+        1,
+    ]

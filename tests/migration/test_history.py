@@ -73,7 +73,11 @@ def test_all_versions_arrive_in_order_and_every_pin_names_the_same_content(tmp_p
         done = run(pair.sandbox, tmp_path / "again", *ALL)
         assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
 
-        # A sync adds what is new, and moves the assignments.
+
+def test_a_sync_adds_new_versions_and_moves_assignments(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        run(pair.sandbox, tmp_path / "runs", *ALL)
+        pair.sandbox.clear_requests()
         greet = greet_of(pair.source)["id"]
         pair.source.patch("prompt", greet, {"prompt_data": text(6)})
         newest = pair.source.patch("prompt", greet, {"prompt_data": text(7)})["_xact_id"]
@@ -86,7 +90,10 @@ def test_all_versions_arrive_in_order_and_every_pin_names_the_same_content(tmp_p
         done = run(pair.sandbox, tmp_path / "runs", *ALL, "--since-last")
         assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
 
-        # An additional version in between is a difference.
+
+def test_a_version_that_only_the_destination_has_is_a_difference(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        run(pair.sandbox, tmp_path / "runs", *ALL)
         there = greet_of(pair.dest)
         pair.dest.patch("prompt", there["id"], {"description": "changed"})
         pair.dest.patch("prompt", there["id"], {"description": there["description"]})

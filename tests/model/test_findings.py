@@ -7,7 +7,7 @@ import re
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
@@ -52,8 +52,12 @@ def test_the_next_action_of_a_record_replaces_that_of_its_kind() -> None:
     }
 
 
-def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> None:
-    """In findings.jsonl, in the report, and counted by kind in what is printed at the end."""
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Any, Path]:
+    """A move of the example in which a tag and the references of functions are refused: how it
+    ended, and where its runs are.
+    """
+    root = tmp_path_factory.mktemp("refused") / "runs"
 
     def refusing(method: str, path: str, raw: bytes) -> Optional[Answer]:
         tag, cycle = (
@@ -68,14 +72,18 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         )
         pair.sandbox.store.entries["dataset"][tickets].data["future"] = {"a": 1}
         pair.sandbox.refuse = refusing
-        done = run(pair.sandbox, tmp_path / "runs")
-    lines = [
-        json.loads(line)
-        for line in (runs(tmp_path / "runs")[0] / "findings.jsonl")
-        .read_text(encoding="utf-8")
-        .splitlines()
-    ]
-    assert (done.code, lines) == (1, report(tmp_path / "runs")["findings"])
+        return run(pair.sandbox, root), root
+
+
+def test_the_report_and_findings_jsonl_have_the_same_findings(refused: Tuple[Any, Path]) -> None:
+    done, root = refused
+    text = (runs(root)[0] / "findings.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert (done.code, lines) == (1, report(root)["findings"])
+
+
+def test_a_finding_names_its_object_its_place_and_what_to_do(refused: Tuple[Any, Path]) -> None:
+    lines = report(refused[1])["findings"]
     assert all(
         thing["severity"] == KINDS[thing["kind"]].severity
         and thing["next"]
@@ -83,6 +91,8 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         and thing["resource"]
         for thing in lines
     )
+    reviewer = "config.visibility.users[1]"
+    topic_map = "function_data.topic_maps.Task[0].topic_map_id"
     named = {
         (value["kind"], value["severity"], value["resource"], value["name"], value.get("path", ""))
         for value in lines
@@ -91,20 +101,8 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         ("secret_to_enter", ACTION, "ai_secrets", "OPENAI_API_KEY", "secret"),
         ("not_readable", ACTION, "functions", "refund (bundled)", "function_data"),
         ("key_to_make", ACTION, "api_keys", "key of acme", ""),
-        (
-            "user_without_counterpart",
-            ACTION,
-            "project_scores",
-            "Rating",
-            "config.visibility.users[1]",
-        ),
-        (
-            "reference_to_unmovable",
-            ACTION,
-            "functions",
-            "All facets",
-            "function_data.topic_maps.Task[0].topic_map_id",
-        ),
+        ("user_without_counterpart", ACTION, "project_scores", "Rating", reviewer),
+        ("reference_to_unmovable", ACTION, "functions", "All facets", topic_map),
         ("version_pin_removed", LOSS, "prompts", "Triage", "prompt_data.tool_functions[0].version"),
         ("version_pin_removed", LOSS, "logs", "Shared Library", "metadata.prompt.version"),
         ("new_field", LOSS, "datasets", "Tickets", "future"),
@@ -118,7 +116,14 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         "made_private",
         "state_not_there",
     } - kinds == set()
-    told = report(tmp_path / "runs")
+
+
+def test_findings_are_counted_by_kind_in_what_is_printed_at_the_end(
+    refused: Tuple[Any, Path],
+) -> None:
+    done, root = refused
+    told = report(root)
+    lines = told["findings"]
     printed = " ".join(done.out.split())
     sections = [*told["to_do"], *told["failed"], *told["lost"]]
     counted = {section["kind"]: section["findings"] for section in sections}
@@ -200,7 +205,7 @@ def test_a_comment_that_was_refused_before_a_kill_is_reported_after_it(tmp_path:
         w.sandbox.refuse = forbidding('"c0001"', status=400, path="/logs3")
         settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "8", "MIGRATION_MAX_CONCURRENT": "1"}
         kill = AtRequest(5, "before", signal.SIGKILL, lambda method, path: is_insert(path))
-        run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        run_with(w, w.root, kill, program="migrate_logs", **settings)
         assert w.move("project_logs", **settings) == 1
         assert [
             (finding["count"], finding["row"]) for finding in findings(w.root, "comment_refused")

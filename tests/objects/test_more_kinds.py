@@ -232,7 +232,7 @@ def active(org: Any) -> List[str]:
     return names(org.objects("project_automation") + org.objects("org_automation"))
 
 
-def test_what_acts_outside_or_deletes_is_created_with_activate_only(
+def test_what_acts_outside_or_deletes_is_reported_and_not_created(
     pair: Pair, tmp_path: Path
 ) -> None:
     fill_automations(pair.source)
@@ -262,6 +262,14 @@ def test_what_acts_outside_or_deletes_is_created_with_activate_only(
     command = "migrate-settings --activate export,pager,retention,slack,webhook: "
     assert command in line
 
+
+def test_what_acts_outside_or_deletes_is_created_with_activate_only(
+    pair: Pair, tmp_path: Path
+) -> None:
+    fill_automations(pair.source)
+    root = tmp_path / "state"
+    off = {"MIGRATION_ACTIVATE": ""}
+    run(pair.sandbox, root, **off)
     slack = run(pair.sandbox, root, "--activate", "slack", program="migrate_settings", **off)
     assert (slack.code, active(pair.dest)) == (0, ["promoted", "topics"]), slack.out + slack.err
     place = ["--state-dir", str(runs(root)[-1])]

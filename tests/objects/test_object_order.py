@@ -73,6 +73,24 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
         assert (patched, list(state["outcomes"]), peaks) == ([], ids, [int(most)] * 2)
 
 
+def folding(
+    pair: Pair, same: Callable[[str], str]
+) -> Callable[[str, str, bytes], Optional[Answer]]:
+    """The answers of a server that takes names of datasets for equal where `same` of both is."""
+
+    def fold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if method != "POST" or path != "/v1/dataset":
+            return None
+        body = json.loads(raw)
+        with pair.sandbox.store.lock:
+            there = {same(obj["name"]): obj for obj in pair.dest.objects("dataset")}
+            body["name"] = same(body["name"]) if same is not str.lower else body["name"]
+            existing = there.get(same(body["name"])) or pair.dest.create("dataset", body)
+        return Answer(200, json.dumps(existing).encode())
+
+    return fold
+
+
 @pytest.mark.parametrize(
     ("same", "names"),
     [
@@ -97,17 +115,7 @@ def test_two_objects_whose_names_the_destination_treats_as_one_are_not_mixed(
             made = pair.source.create("dataset", {"project_id": project, "name": name})["id"]
             pair.source.insert("dataset", made, [{"id": "the same id", "input": name}])
 
-        def fold(method: str, path: str, raw: bytes) -> Optional[Answer]:
-            if method != "POST" or path != "/v1/dataset":
-                return None
-            body = json.loads(raw)
-            with pair.sandbox.store.lock:
-                there = {same(obj["name"]): obj for obj in pair.dest.objects("dataset")}
-                body["name"] = same(body["name"]) if same is not str.lower else body["name"]
-                existing = there.get(same(body["name"])) or pair.dest.create("dataset", body)
-            return Answer(200, json.dumps(existing).encode())
-
-        pair.sandbox.refuse = fold
+        pair.sandbox.refuse = folding(pair, same)
         arguments = ("--projects", "names", "--resources", "datasets")
         ends = [
             run(pair.sandbox, tmp_path, *arguments, *more).code for more in ((), (), ("--new-run",))

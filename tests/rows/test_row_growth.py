@@ -211,33 +211,45 @@ def test_a_copy_ends_although_rows_come_change_and_go_with_each_query(
             for kind, object_id in objects
             for row in pair.source.rows(kind, object_id)
         }
-        changed: Dict[Any, List[Any]] = {}
-        gone: Set[Any] = set()
-
-        def live(number: int, moment: str, method: str, path: str) -> None:
-            if (moment, path) != ("after", "/btql"):
-                return
-            kind, object_id = objects[number % len(objects)]
-            plain = [
-                row
-                for row in pair.source.rows(kind, object_id)
-                if (object_id, row["id"]) in first and "q" in row["input"]
-            ]
-            pair.source.insert(kind, object_id, small_rows(more, 1000 * number))
-            if len(plain) > 4:
-                change, delete = plain[number % 4], plain[-1 - number % 4]
-                changed[(object_id, change["id"])] = [change["input"], {"changed": number}]
-                gone.add((object_id, delete["id"]))
-                pair.source.insert(
-                    kind, object_id, [{"id": change["id"], "input": {"changed": number}}]
-                )
-                pair.source.insert(kind, object_id, [{"id": delete["id"], "_object_delete": True}])
-
-        pair.sandbox.on_request = live
+        life = Life(pair.source, objects, first, more)
+        pair.sandbox.on_request = life
         whole = run(pair.sandbox, tmp_path / "runs", **SETTINGS)
         pair.sandbox.on_request = None
+        changed, gone = life.changed, life.gone
         assert (whole.code, len(changed) > 10, len(gone) > 10) == (0, True, True), whole.last_words
         assert wrong_after_life(pair, first, changed, gone) == []
+
+
+class Life:
+    """Changes the source after each query: `more` rows come, one changes, one goes."""
+
+    def __init__(
+        self, source: Any, objects: List[Tuple[str, str]], first: Set[Any], more: int
+    ) -> None:
+        self.changed: Dict[Any, List[Any]] = {}
+        self.gone: Set[Any] = set()
+        self._source = source
+        self._objects = objects
+        self._first = first
+        self._more = more
+
+    def __call__(self, number: int, moment: str, method: str, path: str) -> None:
+        if (moment, path) != ("after", "/btql"):
+            return
+        kind, object_id = self._objects[number % len(self._objects)]
+        plain = [
+            row
+            for row in self._source.rows(kind, object_id)
+            if (object_id, row["id"]) in self._first and "q" in row["input"]
+        ]
+        self._source.insert(kind, object_id, small_rows(self._more, 1000 * number))
+        if len(plain) > 4:
+            change, delete = plain[number % 4], plain[-1 - number % 4]
+            new = {"id": change["id"], "input": {"changed": number}}
+            self.changed[(object_id, change["id"])] = [change["input"], new["input"]]
+            self.gone.add((object_id, delete["id"]))
+            self._source.insert(kind, object_id, [new])
+            self._source.insert(kind, object_id, [{"id": delete["id"], "_object_delete": True}])
 
 
 def wrong_after_life(

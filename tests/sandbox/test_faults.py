@@ -284,11 +284,8 @@ def test_as_a_process_it_prints_settings_obeys_control_and_ends_with_0() -> None
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3")
         assert (len(source.names("/v1/project")) > 1, dest.names("/v1/project")) == (True, [])
         token = settings["SANDBOX_CONTROL_TOKEN"]
-        control = {
-            "token": token,
-            "faults": [{"kind": "garbage", "path": "/v1/role"}],
-            "get": ["counters"],
-        }
+        faults = [{"kind": "garbage", "path": "/v1/role"}]
+        control = {"token": token, "faults": faults, "get": ["counters"]}
         counters = source.post("/sandbox/control", control).json()["counters"]
         assert (counters["requests"], counters["writes"], counters["fault_hits"]) == (
             3,

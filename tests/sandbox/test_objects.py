@@ -105,6 +105,10 @@ def test_a_wrong_body_is_refused_with_400_and_a_reason(
 
 def references(project: str) -> Dict[str, Tuple[str, Dict[str, Any]]]:
     """For each reference: the kind and a body in which `?` stands for the id."""
+    return {**references_of_definitions(project), **references_of_settings(project)}
+
+
+def references_of_definitions(project: str) -> Dict[str, Tuple[str, Dict[str, Any]]]:
     named: Dict[str, Any] = {"project_id": project, "name": "n"}
     function = dict(named, slug="s", function_data={"type": "prompt"})
     tool = {"tool_functions": [{"type": "function", "id": "?"}]}
@@ -130,13 +134,16 @@ def references(project: str) -> Dict[str, Tuple[str, Dict[str, Any]]]:
                 function_data={"type": "graph", "nodes": {"a": {"function": {"function_id": "?"}}}},
             ),
         ),
+    }
+
+
+def references_of_settings(project: str) -> Dict[str, Tuple[str, Dict[str, Any]]]:
+    named: Dict[str, Any] = {"project_id": project, "name": "n"}
+    functions = [{"type": "function", "id": "?"}]
+    return {
         "online scorer": (
             "project_score",
-            dict(
-                named,
-                score_type="online",
-                config={"online": {"scorers": [{"type": "function", "id": "?"}]}},
-            ),
+            dict(named, score_type="online", config={"online": {"scorers": functions}}),
         ),
         "reviewer": (
             "project_score",
@@ -144,13 +151,7 @@ def references(project: str) -> Dict[str, Tuple[str, Dict[str, Any]]]:
         ),
         "topic automation": (
             "project_automation",
-            dict(
-                named,
-                config={
-                    "event_type": "topic",
-                    "facet_functions": [{"type": "function", "id": "?"}],
-                },
-            ),
+            dict(named, config={"event_type": "topic", "facet_functions": functions}),
         ),
         "project of a monitor": (
             "view",

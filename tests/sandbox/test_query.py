@@ -265,9 +265,7 @@ def test_the_name_of_a_span_is_a_column(http: Http, project: str, acme: SandboxO
     assert rows == [{"name": "Chat Completion"}, {"name": None}]
 
 
-def test_groups_of_a_query_hold_counts_and_measures(
-    http: Http, acme: SandboxOrg, project: str
-) -> None:
+def test_groups_of_a_query_hold_counts_and_measures(http: Http, project: str) -> None:
     native = (
         "dimensions: day(created) as day | measures: count(1) as n, max(metadata.n) as m | "
         "sort: day | "
@@ -282,6 +280,16 @@ def test_groups_of_a_query_hold_counts_and_measures(
         "project_logs('%s') GROUP BY day ORDER BY 1"
     )
     assert http.btql((sql % project).replace("ORDER BY 1", "ORDER BY n DESC"))["data"] == expected
+    large = (
+        "SELECT metadata.who, count(1) AS n FROM project_logs('%s') GROUP BY metadata.who "
+        "HAVING n > 1"
+    )
+    assert http.btql(large % project)["data"] == [{"who": None, "n": 2}]
+
+
+def test_measures_without_groups_are_about_all_rows(
+    http: Http, acme: SandboxOrg, project: str
+) -> None:
     rows = acme.rows("project_logs", project)
     query = (
         "SELECT count(1), count_distinct(root_span_id) AS traces, min(created) AS lo, "
@@ -304,11 +312,6 @@ def test_groups_of_a_query_hold_counts_and_measures(
     ]
     few = "SELECT count(1) AS n FROM project_logs('%s') WHERE _pagination_key > '%s'"
     assert http.btql(few % (project, rows[0]["_pagination_key"]))["data"] == [{"n": 3}]
-    large = (
-        "SELECT metadata.who, count(1) AS n FROM project_logs('%s') GROUP BY metadata.who "
-        "HAVING n > 1"
-    )
-    assert http.btql(large % project)["data"] == [{"who": None, "n": 2}]
 
 
 def test_other_orders_sort_by_value(http: Http, project: str) -> None:

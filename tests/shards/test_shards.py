@@ -38,6 +38,7 @@ from tests.support.sharding import (
     CONCURRENT,
     FETCH,
     SMALL,
+    Ended,
     call,
     merge,
     move,
@@ -69,9 +70,7 @@ def rows_of(pair: Pair, obj: Json) -> Set[Tuple[str, str]]:
 # Planning --------------------------------------------------------------------------------------
 
 
-def test_a_plan_of_shards_is_even_complete_and_repeatable_and_writes_nothing(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_a_plan_of_shards_is_repeatable_and_writes_nothing(pair: Pair, tmp_path: Path) -> None:
     move_objects(pair, tmp_path)
     pair.sandbox.clear_requests()
     before = everything(pair.dest)
@@ -84,6 +83,15 @@ def test_a_plan_of_shards_is_even_complete_and_repeatable_and_writes_nothing(
     ) == ([], [], True)
     assert queries < 60
     assert [item["units"] for item in plan(pair, tmp_path, 4)] == [item["units"] for item in shards]
+    text = (tmp_path / "shards.jsonl").read_text(encoding="utf-8")
+    assert not [
+        word for word in (SOURCE_KEY, DEST_KEY, "big 0", "never-to-be-read") if word in text
+    ]
+
+
+def test_a_plan_of_shards_is_even_and_complete(pair: Pair, tmp_path: Path) -> None:
+    move_objects(pair, tmp_path)
+    shards = plan(pair, tmp_path, 4)
     places = Counter(
         place for shard in shards for item in shard["units"] for place in rows_of(pair, item)
     )
@@ -102,10 +110,6 @@ def test_a_plan_of_shards_is_even_complete_and_repeatable_and_writes_nothing(
         True,
         True,
     ), rows
-    text = (tmp_path / "shards.jsonl").read_text(encoding="utf-8")
-    assert not [
-        word for word in (SOURCE_KEY, DEST_KEY, "big 0", "never-to-be-read") if word in text
-    ]
     assert all(member["new"] for shard in shards for member in shard["units"])
     logs = [value for shard in shards for value in units_of(shard, name=BIG)]
     ends = sorted(entry["end"] for entry in logs if "end" in entry)
@@ -180,54 +184,15 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
     move_objects(pair, tmp_path)
     pair.sandbox.clear_requests()
     shards = plan(pair, tmp_path, 4)
-    with contextlib.ExitStack() as stack:
-        args = [("--shard", f"{tmp_path}/shards.jsonl:{number}") for number in range(4)]
-        processes = [
-            stack.enter_context(started(pair.sandbox, tmp_path / str(n), *args[n], **SMALL))
-            for n in range(4)
-        ]
-        slices = [units_of(shard, name=BIG) for shard in shards]
-        killed = max(range(4), key=lambda number: sum(value["rows"] for value in slices[number]))
-        rows = {row for entry in slices[killed] for _, row in rows_of(pair, entry)}
-        if kill:
-            dead = stack.enter_context(killing(pair, rows, processes[killed]))
-        over = [ended(process) for process in processes]
-    if kill:
-        assert (dead.is_set(), over[killed].code) == (True, -signal.SIGKILL)
-        unfinished = merge(tmp_path, "objects", "0", "1", "2", "3")
-        assert (unfinished.code, BIG in unfinished.err, (tmp_path / "whole").exists()) == (
-            2,
-            True,
-            False,
-        ), unfinished.err
-        over[killed] = move(pair, tmp_path, killed)
-    assert [item.code for item in over] == [0] * 4, [member.last_words for member in over]
-    again = twice(pair)
-    assert (len(again) <= (CONCURRENT + 1) * BATCH + FETCH, {row for _, row in again} <= rows) == (
-        True,
-        True,
-    )
-    assert kill or not again
+    again = copy_in_four_processes(pair, tmp_path, shards, kill=kill)
     reads = [
         request
         for request in pair.sandbox.requests
         if request.org_name == "globex" and request.path.endswith("/btql")
     ]
     # The plan counts each of the 8 empty objects once; a shard does not look up planned objects.
-    # to be new.
     assert len(reads) <= 8
-    inputs = [tmp_path / name for name in ("objects", "0", "1", "2", "3")]
-    as_they_were = files(*inputs)
-    merged = merge(tmp_path, "objects", "0", "1", "2", "3")
-    assert (merged.code, files(*inputs) == as_they_were, len(runs(tmp_path / "whole"))) == (
-        0,
-        True,
-        1,
-    ), merged.err
-    assert merged.out.startswith("5 runs merged: acme -> globex\n")
-    assert "This start" not in merged.out and "\nThe run, " in merged.out
-    (following,) = [line for line in merged.out.splitlines() if line.startswith("Next: ")]
-    assert ("--shard" in following, "--no-rows" in following) == (False, False), following
+    merged = merge_all(tmp_path)
     whole = call(pair, tmp_path / "whole")  # what comes after rows
     assert (whole.code, differences(pair)) == (0, []), whole.out + whole.last_words
     assert (twice(pair), len(runs(tmp_path / "whole"))) == (again, 1)
@@ -247,6 +212,58 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
     assert (undone.code, plain(everything(pair.dest))) == (0, plain(before)), (
         undone.out + undone.err
     )
+
+
+def copy_in_four_processes(
+    pair: Pair, root: Path, shards: Sequence[Json], *, kill: bool
+) -> Set[Tuple[str, str]]:
+    """Copy the shards at once. One may be killed and goes on. Returns what was sent twice."""
+    with contextlib.ExitStack() as stack:
+        args = [("--shard", f"{root}/shards.jsonl:{number}") for number in range(4)]
+        processes = [
+            stack.enter_context(started(pair.sandbox, root / str(n), *args[n], **SMALL))
+            for n in range(4)
+        ]
+        slices = [units_of(shard, name=BIG) for shard in shards]
+        killed = max(range(4), key=lambda number: sum(value["rows"] for value in slices[number]))
+        rows = {row for entry in slices[killed] for _, row in rows_of(pair, entry)}
+        if kill:
+            dead = stack.enter_context(killing(pair, rows, processes[killed]))
+        over = [ended(process) for process in processes]
+    if kill:
+        assert (dead.is_set(), over[killed].code) == (True, -signal.SIGKILL)
+        unfinished = merge(root, "objects", "0", "1", "2", "3")
+        assert (unfinished.code, BIG in unfinished.err, (root / "whole").exists()) == (
+            2,
+            True,
+            False,
+        ), unfinished.err
+        over[killed] = move(pair, root, killed)
+    assert [item.code for item in over] == [0] * 4, [member.last_words for member in over]
+    again = twice(pair)
+    assert (len(again) <= (CONCURRENT + 1) * BATCH + FETCH, {row for _, row in again} <= rows) == (
+        True,
+        True,
+    )
+    assert kill or not again
+    return again
+
+
+def merge_all(root: Path) -> Ended:
+    """Join the runs of the shards and that of the objects, which stay as they are."""
+    inputs = [root / name for name in ("objects", "0", "1", "2", "3")]
+    as_they_were = files(*inputs)
+    merged = merge(root, "objects", "0", "1", "2", "3")
+    assert (merged.code, files(*inputs) == as_they_were, len(runs(root / "whole"))) == (
+        0,
+        True,
+        1,
+    ), merged.err
+    assert merged.out.startswith("5 runs merged: acme -> globex\n")
+    assert "This start" not in merged.out and "\nThe run, " in merged.out
+    (following,) = [line for line in merged.out.splitlines() if line.startswith("Next: ")]
+    assert ("--shard" in following, "--no-rows" in following) == (False, False), following
+    return merged
 
 
 def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:

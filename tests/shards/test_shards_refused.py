@@ -154,14 +154,9 @@ def test_runs_that_do_not_belong_together_are_not_merged(
 def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair, Path]) -> None:
     """A new field of a checkpoint needs a rule in merge.py for joining runs, then a line here."""
     _, root = moved
-    objects = json.loads(
-        (runs(root / "objects")[0] / "organization" / "projects_state.json").read_text(
-            encoding="utf-8"
-        )
-    )
-    stream = json.loads(
-        next(runs(root / "0")[0].rglob("logs_state.json")).read_text(encoding="utf-8")
-    )
+    places = [runs(root / "objects")[0] / "organization" / "projects_state.json"]
+    places += [next(runs(root / "0")[0].rglob("logs_state.json"))]
+    objects, stream = (json.loads(place.read_text(encoding="utf-8")) for place in places)
     derived = {"completed_ids", "failed_ids", "id_mapping"}, {"pagination_key"}
     named = (
         {"resource", "project", "round", "earlier", "absent"},
@@ -169,29 +164,10 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
         | {"read_new", "silent_since"},
     )  # a run of several rounds is not joined
     joined = (
-        {
-            "outcomes",
-            "findings",
-            "fingerprints",
-            "former",
-            "deferred",
-            "intended",
-            "listed",
-            "left_out",
-            "versions",
-            "begun_versions",
-        },
-        {
-            "slices",
-            "counts",
-            "findings",
-            "done",
-            "compared",
-            "before_key",
-            "error",
-            "seconds",
-            "waiting",
-        }
+        {"outcomes", "findings", "fingerprints", "former", "deferred", "intended", "listed"}
+        | {"left_out", "versions", "begun_versions"},
+        {"slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds"}
+        | {"waiting"}
         | {"began", "failed", "delivered_until", "transactions", "overwritten", "made", "read"}
         | {"replay", "newest"},
     )

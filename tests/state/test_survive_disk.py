@@ -48,13 +48,13 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def equal(w: World) -> List[str]:
-    return differences(Pair(w.sandbox, w.source, w.dest))  # type: ignore[arg-type]
+    return differences(Pair(w.sandbox, w.source, w.dest))
 
 
 def until_full(w: Any, root: Path, left: int, number: int = 5, **settings: str) -> Ended:
     """Run; at this insert its files stop growing beyond `left` bytes, as on a full disk."""
     at = AtRequest(number, "before", None, lambda method, path: is_insert(path))
-    at.act = lambda: resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (left, left))  # type: ignore[union-attr]
+    at.act = lambda: resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (left, left))
     stopped = run_with(w, root, at, **settings)
     assert at.done.is_set()
     return stopped
@@ -129,25 +129,11 @@ def test_on_a_file_system_that_is_full_the_run_ends_and_goes_on_when_there_is_ro
 ) -> None:
     with full_pair() as pair:
         (tmp_path / "runs").mkdir()
-        program = [
-            sys.executable,
-            "-m",
-            "bt_migrate.phases.migrate_all",
-            "--state-dir",
-            str(tmp_path / "runs"),
-            "--no-verify",
-        ]
-        command = [
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            ON_A_SMALL_DISK,
-            size,
-            *program,
-        ]
+        module = "bt_migrate.phases.migrate_all"
+        state_dir = str(tmp_path / "runs")
+        program = [sys.executable, "-m", module, "--state-dir", state_dir, "--no-verify"]
+        unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+        command = [*unshare, "sh", "-c", ON_A_SMALL_DISK, size, *program]
         env = environment(pair.sandbox, **SETTINGS, **QUIET)
         try:
             done = subprocess.run(
@@ -191,7 +177,7 @@ def test_the_checkpoint_does_not_pass_what_could_not_be_recorded(tmp_path: Path)
 
         settings = {**SMALL, "MIGRATION_EVENTS_FETCH_LIMIT": "10"}
         at = AtRequest(1, "before", break_store, lambda method, path: is_insert(path))
-        stopped = run_with(w, w.root, at, **settings)  # type: ignore[arg-type]
+        stopped = run_with(w, w.root, at, **settings)
         (store,) = w.root.rglob("*_seen.sqlite3")
         assert (stopped.code, stopped.err.startswith(f"bt_migrate: {store}: cannot be used (")) == (
             3,
@@ -232,7 +218,7 @@ def test_a_damaged_file_is_named_and_the_advice_helps(
             **SMALL,
             "MIGRATION_PRESERVE_ORDER": "true",
         }  # so that something is recorded whatever the load
-        assert run_with(w, w.root, at, **settings).code == -signal.SIGKILL  # type: ignore[arg-type]
+        assert run_with(w, w.root, at, **settings).code == -signal.SIGKILL
         for pattern in FILES:
             (path,) = runs(w.root)[0].rglob(pattern)
             if path.suffix == ".sqlite3":
@@ -269,11 +255,11 @@ def test_a_new_run_next_to_a_damaged_one_completes_the_move(
             """The rows of datasets are still being written while experiments are created."""
             (copy,) = w.dest.objects("dataset")
             until(lambda: len(w.dest.rows("dataset", copy["id"])) == len(rows))
-            at.process.kill()  # type: ignore[union-attr]
+            at.process.kill()
             raise ConnectionResetError("the client was killed")
 
         at.act = kill_once_all_rows_arrived
-        assert run_with(w, w.root, at, **SMALL).code == -signal.SIGKILL  # type: ignore[arg-type]
+        assert run_with(w, w.root, at, **SMALL).code == -signal.SIGKILL
         (path,) = runs(w.root)[0].rglob("datasets_state.json")
         path.write_text('{"format": 1, "outcomes": {')
         assert (

@@ -35,6 +35,11 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
                 problems.append(
                     f"{states['resource']} {entry['name']!r} is {entry['outcome']}, and not there"
                 )
+    return problems + _untrue_rows(translation, run)
+
+
+def _untrue_rows(translation: Translation, run: Any) -> List[str]:
+    problems = []
     equal = {
         source["id"] + kind: _equal_rows(translation, kind, source, dest)
         for kind, source, dest in streams(translation)

@@ -56,15 +56,11 @@ def fill(org: Any) -> None:
         filename="a.mp4",
         content_type="video/mp4",
     )
-    made = {
-        kind: [
-            org.create(kind, {"project_id": projects[number % 3 == 2], "name": f"{kind} {number}"})[
-                "id"
-            ]
-            for number in range(OBJECTS)
-        ]
-        for kind in ("experiment", "dataset")
-    }
+    made: Dict[str, List[str]] = {"experiment": [], "dataset": []}
+    for kind, ids in made.items():
+        for number in range(OBJECTS):
+            body = {"project_id": projects[number % 3 == 2], "name": f"{kind} {number}"}
+            ids.append(org.create(kind, body)["id"])
     for kind, ids in made.items():
         for number, object_id in enumerate(ids):
             rows = [_row(rng, f"{number}-{n:03}") for n in range(ROWS)]

@@ -79,63 +79,65 @@ class Loopback:
         return self._answers[min(asked.number, len(self._answers) - 1)]
 
     def _handler(self) -> Any:
-        server = self
+        return type("Handler", (_Handler,), {"owner": self})
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
 
-            def setup(self) -> None:
-                server._connections.append(self.request)
-                super().setup()
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client to the server `owner`."""
 
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                with server._lock:
-                    asked = Asked(
-                        self.command,
-                        self.path,
-                        dict(self.headers),
-                        body,
-                        time.monotonic(),
-                        len(server.asked),
-                    )
-                    server.asked.append(asked)
-                    server.in_flight += 1
-                    server.in_flight_max = max(server.in_flight_max, server.in_flight)
-                try:
-                    reply = server.take(asked)
-                    time.sleep(reply.seconds)
-                finally:
-                    with server._lock:
-                        server.in_flight -= 1
-                        server.answered.append(time.monotonic())
-                self.send(reply)
+    owner: Any
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
 
-            def send(self, reply: Reply) -> None:
-                if not reply.status:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    self.close_connection = True
-                    return
-                self.send_response_only(reply.status)
-                usual = {
-                    "Date": self.date_time_string(),
-                    "Content-Type": "application/json",
-                    "Content-Length": str(len(reply.body)),
-                }
-                for name, value in {**usual, **reply.headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(reply.body[: reply.sent])
-                if reply.sent is not None:
-                    self.close_connection = True
+    def setup(self) -> None:
+        self.owner._connections.append(self.request)
+        super().setup()
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.owner._lock:
+            asked = Asked(
+                self.command,
+                self.path,
+                dict(self.headers),
+                body,
+                time.monotonic(),
+                len(self.owner.asked),
+            )
+            self.owner.asked.append(asked)
+            self.owner.in_flight += 1
+            self.owner.in_flight_max = max(self.owner.in_flight_max, self.owner.in_flight)
+        try:
+            reply = self.owner.take(asked)
+            time.sleep(reply.seconds)
+        finally:
+            with self.owner._lock:
+                self.owner.in_flight -= 1
+                self.owner.answered.append(time.monotonic())
+        self.send(reply)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing on stderr."""
+    def send(self, reply: Reply) -> None:
+        if not reply.status:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        self.send_response_only(reply.status)
+        usual = {
+            "Date": self.date_time_string(),
+            "Content-Type": "application/json",
+            "Content-Length": str(len(reply.body)),
+        }
+        for name, value in {**usual, **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply.body[: reply.sent])
+        if reply.sent is not None:
+            self.close_connection = True
 
-        return Handler
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on stderr."""
 
 
 def closed_port() -> int:

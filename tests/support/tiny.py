@@ -39,8 +39,10 @@ def fill_tiny(org: Any) -> None:
     answers = org.create("dataset", {"project_id": beta, "name": "answers", "tags": ["x"]})["id"]
     scorer, prompt = _fill_definitions(org, alpha, beta)
     chain = _fill_experiments(org, alpha, beta, questions)
-    _fill_rows(org, alpha, beta, (questions, answers), chain, prompt, users)
-    _fill_late(org, alpha, beta, scorer, chain, users, questions)
+    _fill_rows(org, (alpha, beta), (questions, answers), chain, prompt, users)
+    _fill_settings(org, (alpha, beta), scorer, chain, users)
+    _fill_views(org, (alpha, beta), chain[0], users[BEN])
+    _fill_acls(org, alpha, questions, users)
 
 
 def _fill_organization(org: Any, users: Dict[str, str], engineer: str) -> None:
@@ -114,8 +116,7 @@ def _fill_experiments(org: Any, alpha: str, beta: str, dataset: str) -> List[str
 
 def _fill_rows(
     org: Any,
-    alpha: str,
-    beta: str,
+    projects: Sequence[str],
     datasets: Sequence[str],
     chain: Sequence[str],
     prompt: str,
@@ -134,39 +135,45 @@ def _fill_rows(
         rows[3]["metadata"] = {"file": picture}
         org.insert("dataset", dataset, rows[:30])
         org.insert("dataset", dataset, rows[30:])
-    cases = org.rows("dataset", datasets[0])
     for experiment in chain:
-        rows = [
-            _span(rng, f"e{i}", output={"a": 2**64 + i}, scores={"s": rng.random()})
-            for i in range(30)
-        ]
-        for row, case in zip(rows, cases):
-            version = {"id": case["id"], "_xact_id": case["_xact_id"], "created": case["created"]}
-            row["origin"] = {"object_type": "dataset", "object_id": datasets[0], **version}
-        rows[5]["output"] = [notes, {"again": picture}]
-        org.insert("experiment", experiment, rows)
-    logged = org.objects("prompt")[-1]
-    for project, count in ((alpha, 250), (beta, 50)):
+        _fill_experiment(org, rng, experiment, datasets[0], [notes, {"again": picture}])
+    version = org.objects("prompt")[-1]["_xact_id"]
+    reference = {"id": prompt, "project_id": projects[1], "version": version, "variables": {}}
+    names = {"an id that is text": f"in {projects[0]}", "lone": "\ud83d"}
+    odd = {
+        7: {"input": {"see": picture}, "error": "boom", "facets": {"Task": "t"}},
+        8: {"metadata": {"prompt": reference}},
+        9: {"metadata": {"~__bt_assignments": [users[ANA], users[BEN]], "which": datasets[1]}},
+        10: {"input": {**names, "nulls": [None, {"a": None}]}},
+    }
+    for project, count in zip(projects, (250, 50)):
         rows = [
             _span(rng, f"{i:04}", input=f"text {i} \U0001f600", tags=["x"]) for i in range(count)
         ]
-        rows[7].update(input={"see": picture}, error="boom", facets={"Task": "t"})
-        rows[8]["metadata"] = {
-            "prompt": {
-                "id": prompt,
-                "project_id": beta,
-                "version": logged["_xact_id"],
-                "variables": {},
-            }
-        }
-        rows[9]["metadata"] = {"~__bt_assignments": [users[ANA], users[BEN]], "which": datasets[1]}
-        rows[10]["input"] = {
-            "an id that is text": f"in {alpha}",
-            "lone": "\ud83d",
-            "nulls": [None, {"a": None}],
-        }
-        for start in range(0, count, 40):
-            org.insert("project_logs", project, rows[start : start + 40])
+        _insert_logs(org, project, rows, odd)
+
+
+def _insert_logs(org: Any, project: str, rows: Sequence[Json], odd: Dict[int, Json]) -> None:
+    """`odd`: position -> fields of rows that are not like the others."""
+    for place, fields in odd.items():
+        rows[place].update(fields)
+    for start in range(0, len(rows), 40):
+        org.insert("project_logs", project, rows[start : start + 40])
+
+
+def _fill_experiment(
+    org: Any, rng: random.Random, experiment: str, dataset: str, output: Sequence[Any]
+) -> None:
+    """Rows that name the rows of a dataset as their origins; one of them has this output."""
+    cases = org.rows("dataset", dataset)
+    rows = [
+        _span(rng, f"e{i}", output={"a": 2**64 + i}, scores={"s": rng.random()}) for i in range(30)
+    ]
+    for row, case in zip(rows, cases):
+        version = {"id": case["id"], "_xact_id": case["_xact_id"], "created": case["created"]}
+        row["origin"] = {"object_type": "dataset", "object_id": dataset, **version}
+    rows[5]["output"] = output
+    org.insert("experiment", experiment, rows)
 
 
 def _span(rng: random.Random, row_id: str, **fields: Any) -> Json:
@@ -187,18 +194,12 @@ def _span(rng: random.Random, row_id: str, **fields: Any) -> Json:
     }
 
 
-def _fill_late(
-    org: Any,
-    alpha: str,
-    beta: str,
-    scorer: str,
-    chain: Sequence[str],
-    users: Dict[str, str],
-    dataset: str,
+def _fill_settings(
+    org: Any, projects: Sequence[str], scorer: str, chain: Sequence[str], users: Dict[str, str]
 ) -> None:
-    """What comes after the data: references to experiments, what reacts to data, views, ACLs."""
+    """References to experiments, and what reacts to data."""
+    alpha, beta = projects
     group = org.objects("group")[0]["id"]
-    role = next(obj["id"] for obj in org.objects("role") if obj["name"] == "outer")
     origin = {"object_type": "experiment", "object_id": chain[0], "internal": True}
     function(org, beta, "made-from", INLINE, function_type="scorer", origin=origin)
     shown = {"visibility": {"users": [users[BEN], users[ANA]], "groups": [group]}}
@@ -223,15 +224,19 @@ def _fill_late(
         alpha,
         {"settings": {"comparison_key": "input", "baseline_experiment_id": chain[1]}},
     )
+
+
+def _fill_views(org: Any, projects: Sequence[str], experiment: str, user: str) -> None:
+    alpha, beta = projects
     owner = {"object_type": "project", "object_id": alpha}
-    org.create("view", {**owner, "view_type": "logs", "name": "mine", "user_id": users[BEN]})
+    org.create("view", {**owner, "view_type": "logs", "name": "mine", "user_id": user})
     options = {"viewType": "monitor", "options": {"projectId": beta}}
     org.create("view", {**owner, "view_type": "monitor", "name": "costs", "options": options})
     org.create(
         "view",
         {
             "object_type": "experiment",
-            "object_id": chain[0],
+            "object_id": experiment,
             "view_type": "experiment",
             "name": "costs",
         },
@@ -250,6 +255,12 @@ def _fill_late(
                 "name": f"on {object_type}",
             },
         )
+
+
+def _fill_acls(org: Any, project: str, dataset: str, users: Dict[str, str]) -> None:
+    group = org.objects("group")[0]["id"]
+    role = next(obj["id"] for obj in org.objects("role") if obj["name"] == "outer")
+    owner = {"object_type": "project", "object_id": project}
     org.create("acl", {**owner, "group_id": group, "permission": "read"})
     org.create("acl", {**owner, "user_id": users[BEN], "permission": "update"})
     org.create(

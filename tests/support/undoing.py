@@ -48,7 +48,7 @@ def inhabit(pair: Pair) -> None:
     """A destination that is in use: projects of its own, and some of what the source has, with the
     same content and with other.
     """
-    dest, source = pair.dest, pair.source
+    dest = pair.dest
     alpha = dest.create("project", {"name": "Alpha/α"})["id"]
     own = dest.create("project", {"name": "own", "description": "theirs"})["id"]
     dest.patch("project", own, {"settings": {"comparison_key": "input"}})
@@ -66,6 +66,11 @@ def inhabit(pair: Pair) -> None:
         "view",
         {"object_type": "project", "object_id": alpha, "view_type": "logs", "name": "theirs"},
     )
+    _inhabit_rows(pair, alpha, own)
+
+
+def _inhabit_rows(pair: Pair, alpha: str, own: str) -> None:
+    dest, source = pair.dest, pair.source
     questions = dest.create("dataset", {"project_id": alpha, "name": "questions"})["id"]
     mine = next(obj["id"] for obj in source.objects("dataset") if obj["name"] == "questions")
     cases = source.rows("dataset", mine)[:10]

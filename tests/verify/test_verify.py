@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Callable, List, Tuple
 
 import pytest
 
@@ -16,7 +16,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.verify.sample import places, rank
 from tests.support.compare_orgs import Translation
 from tests.support.kinds import NAME_OF
-from tests.support.orgs import AtRequest, Pair, report, run_with, runs
+from tests.support.orgs import AtRequest, Json, Pair, report, run_with, runs
 from tests.support.verifying import later, moved, object_id, program, told, verified
 
 # Where the result goes ----------------------------------------------------------------------------
@@ -178,37 +178,43 @@ def test_counts_cost_one_query_for_each_group_and_side(pair: Pair, tmp_path: Pat
     ] == [3, 3]
 
 
-@pytest.mark.recorded  # where spans hide facets, rows are asked for twice
-def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_everywhere(
-    pair: Pair, tmp_path: Path
-) -> None:
+MANY = ["--resources", "logs", "--projects", "beta"]
+
+
+def many_rows(number: Callable[[int], float]) -> List[Json]:
+    created = "2025-10-03T00:00:00.000Z"
+    return [{"id": f"many {n}", "input": number(n), "created": created} for n in range(6000)]
+
+
+def move_many(pair: Pair, root: Path) -> None:
     beta = object_id(pair.source, "project", "beta")
+    rows = many_rows(int)
     for start in range(0, 6000, 500):
-        rows = [
-            {"id": f"many {n}", "input": n, "created": "2025-10-03T00:00:00.000Z"}
-            for n in range(start, start + 500)
-        ]
-        pair.source.insert("project_logs", beta, rows)
-    moved(pair, tmp_path / "runs")
+        pair.source.insert("project_logs", beta, rows[start : start + 500])
+    moved(pair, root)
     pair.sandbox.clear_requests()
-    sample = ["--resources", "logs", "--projects", "beta", "--sample", "100"]
-    code, result = verified(pair, tmp_path / "runs", *sample)
+
+
+@pytest.mark.recorded  # where spans hide facets, rows are asked for twice
+def test_a_sample_of_a_large_object_reads_a_part_of_it(pair: Pair, tmp_path: Path) -> None:
+    move_many(pair, tmp_path / "runs")
+    code, result = verified(pair, tmp_path / "runs", *MANY, "--sample", "100")
     queries = sum(request.path == "/btql" for request in pair.sandbox.requests)
     compared = result["kinds"]["rows of logs"]["outcomes"]["match"]
     assert (code, 100 <= compared <= 200, queries < 30) == (0, True, True)
-    code, result = verified(
-        pair, tmp_path / "runs", *sample[:-1], "3000"
-    )  # more than there are pages at the places
+    # more than there are pages at the places
+    code, result = verified(pair, tmp_path / "runs", *MANY, "--sample", "3000")
     assert (code, 3000 <= result["kinds"]["rows of logs"]["outcomes"]["match"] <= 6001) == (0, True)
+
+
+@pytest.mark.recorded  # where spans hide facets, rows are asked for twice
+def test_a_sample_of_a_large_object_finds_what_is_wrong_everywhere(
+    pair: Pair, tmp_path: Path
+) -> None:
+    move_many(pair, tmp_path / "runs")
     theirs = object_id(pair.dest, "project", "beta")
-    pair.dest.insert(
-        "project_logs",
-        theirs,
-        [
-            {"id": f"many {n}", "input": n + 0.0, "created": "2025-10-03T00:00:00.000Z"}
-            for n in range(6000)
-        ],
-    )
+    pair.dest.insert("project_logs", theirs, many_rows(float))
+    sample = [*MANY, "--sample", "100"]
     code, result = verified(pair, tmp_path / "runs", *sample)
     wrong = [
         difference
@@ -220,9 +226,8 @@ def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_e
         True,
         {("input",)},
     )
-    assert told(verified(pair, tmp_path / "runs", *sample)[1]) == told(
-        result
-    )  # the same rows again
+    # the same rows again
+    assert told(verified(pair, tmp_path / "runs", *sample)[1]) == told(result)
 
 
 @pytest.mark.parametrize(
