@@ -94,7 +94,7 @@ def imported(path: Path, package: Tuple[str, ...]) -> Iterator[Tuple[str, str]]:
             called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             literal = node.args and isinstance(node.args[0], ast.Constant)
             if called in ("import_module", "__import__") and literal:
-                yield str(node.args[0].value), ""  # type: ignore[attr-defined]
+                yield str(node.args[0].value), ""
 
 
 def imports_of(name: str) -> List[Tuple[str, str]]:

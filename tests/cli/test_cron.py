@@ -56,7 +56,7 @@ def test_a_process_that_waits_for_the_lock_gets_a_run_of_its_own_once_the_first_
     with held_at(pair, root, 5) as (first, gate), started(
         pair.sandbox, root, *waiting, **SMALL
     ) as second:
-        until(lambda: "waiting for at most " in second.stderr.readline())  # type: ignore[union-attr]
+        until(lambda: "waiting for at most " in second.stderr.readline())
         gate.opened.set()
         assert (ended(first).code, ended(second).code) == (0, 0)
     assert ([entry["outcome"] for entry in outcomes(root)], len(runs(root)), differences(pair)) == (

@@ -155,7 +155,7 @@ def test_a_terminal_without_unicode_gets_bars_of_ascii() -> None:
 class Tty(io.StringIO):
     """A terminal that keeps what is written to it."""
 
-    encoding = "utf-8"  # type: ignore[assignment]
+    encoding = "utf-8"
 
     def isatty(self) -> bool:
         return True
@@ -203,7 +203,7 @@ def test_the_titles_of_failures_are_red_and_of_what_to_do_yellow(
     monkeypatch.setenv("NO_COLOR", no_color)
     red, yellow, off = ("", "", "") if no_color else ("\x1b[31m", "\x1b[33m", "\x1b[0m")
     text = "Migration incomplete: a -> b\nTo do:\n  x\nFailed:\n  y\nRows: 1 failed"
-    print_result(text, SafeStream(tty))  # type: ignore[arg-type]
+    print_result(text, SafeStream(tty))
     assert tty.getvalue() == (
         f"{red}Migration incomplete: a -> b{off}\n{yellow}To do:{off}\n  x\n"
         f"{red}Failed:{off}\n  y\nRows: 1 failed\n"
@@ -213,7 +213,7 @@ def test_the_titles_of_failures_are_red_and_of_what_to_do_yellow(
 def test_lines_are_pinned_again_after_a_question(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = Pinned(tty)
     monkeypatch.setattr("sys.stdin", io.StringIO("Yes\n"))
-    assert agrees("Delete it now?", SafeStream(tty, pinned))  # type: ignore[arg-type]
+    assert agrees("Delete it now?", SafeStream(tty, pinned))
     pinned.show(["undo"])
     assert "Delete it now? [y/N] " in tty.getvalue() and "undo" in tty.getvalue()
 

@@ -108,7 +108,7 @@ def test_lists_are_asked_for_in_pages_of_the_batch_size(tmp_path: Path) -> None:
             re.search(r"limit=(\d+)", request.path)[1]
             for request in pair.sandbox.requests
             if request.path.startswith("/v1/group?")
-        }  # type: ignore[index]
+        }
         assert sizes == {"3"}
 
 

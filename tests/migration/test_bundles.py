@@ -122,7 +122,7 @@ def test_a_bundle_that_a_person_has_is_uploaded_and_everything_follows(tmp_path:
         ended = run(pair.sandbox, root, *arguments)
         assert ended.code == 0, ended.out + ended.err
         made = bundled_there(pair)
-        expected = {**BUNDLE["data"], "bundle_id": made["function_data"]["data"]["bundle_id"]}  # type: ignore[dict-item]
+        expected = {**BUNDLE["data"], "bundle_id": made["function_data"]["data"]["bundle_id"]}
         assert made["function_data"] == {"type": "code", "data": expected}
         assert references(pair.dest) == references_to(made["id"])
         assert gzip.decompress(uploaded(pair)) == CODE

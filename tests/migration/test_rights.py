@@ -77,8 +77,8 @@ def test_each_list_that_a_key_may_not_read_is_named(
     key = {"acme": pair.source, "globex": pair.dest}[org].api_key.encode()
 
     def refuse(request: object) -> Optional[Answer]:
-        path = request.path  # type: ignore[attr-defined]
-        mine = key in str(request.headers).encode()  # type: ignore[attr-defined]
+        path = request.path
+        mine = key in str(request.headers).encode()
         return Answer(400, MISSING.encode()) if mine and path.startswith(f"/v1/{kind}") else None
 
     watch = pair.sandbox.intercept

@@ -57,7 +57,7 @@ def with_field(pair: Pair, method: str, path: str) -> Optional[Answer]:
     try:
         with urllib.request.urlopen(request) as response:
             listed = json.loads(response.read())
-    except urllib.request.HTTPError:  # type: ignore[attr-defined]
+    except urllib.request.HTTPError:
         return None  # an object of the destination
     for assignment in listed["objects"]:
         assignment[FIELD] = INNER

@@ -145,7 +145,7 @@ def fill(pair: Pair) -> None:
     alpha = org.objects("project")[0]["id"]
     data = {"options": {"params": {"x": 1, "temperature": 0.5}}, "template": "t"}
     org.create("prompt", {"project_id": alpha, "name": "P", "slug": "p", "prompt_data": data})
-    code = {**INLINE, "data": {**INLINE["data"], "y": {"deep": 1}}}  # type: ignore[dict-item]
+    code = {**INLINE, "data": {**INLINE["data"], "y": {"deep": 1}}}
     function(org, alpha, "f", code, tags=["a"])
     dataset = org.create("dataset", {"project_id": alpha, "name": "d", "metadata": {"k": 1}})
     org.insert("dataset", dataset["id"], [{"id": "r", "input": 1}])

@@ -104,7 +104,7 @@ def test_the_page_of_a_real_run_has_the_numbers_of_its_report(tmp_path: Path) ->
 
 
 def test_the_page_loads_nothing(tmp_path: Path) -> None:
-    page = page_html(RunWith(tmp_path, []), report_with(), NO_URLS)  # type: ignore[arg-type]
+    page = page_html(RunWith(tmp_path, []), report_with(), NO_URLS)
     assert re.findall(r"""(?:src|href)=["']?[a-z]+:""", page) == []
     assert "default-src 'none'" in page
     assert page.isascii()
@@ -117,7 +117,7 @@ def test_embedded_json_cannot_end_its_element() -> None:
 
 
 def test_a_name_is_drawn_as_text(tmp_path: Path) -> None:
-    page = page_html(RunWith(tmp_path, [NASTY]), report_with(), NO_URLS)  # type: ignore[arg-type]
+    page = page_html(RunWith(tmp_path, [NASTY]), report_with(), NO_URLS)
     shown = drawn(page, tmp_path)
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \\u202egnp.exe \\u001b[31m" in shown
     assert "\u202e" not in shown.partition('<script type="application/json"')[0]
@@ -133,8 +133,8 @@ def test_ten_thousand_objects_open_in_two_seconds(tmp_path: Path) -> None:
     finding = {"kind": "waits", "severity": "action", "about": "waits", "next": "move it"}
     findings = [{**finding, "resource": "prompts", "name": f"p{n}"} for n in range(5000)]
     names = [f"prompt {number}" for number in range(10_000)]
-    small = page_html(RunWith(tmp_path, ["a"]), report_with(), NO_URLS)  # type: ignore[arg-type]
-    large = page_html(RunWith(tmp_path, names), report_with(findings=findings), NO_URLS)  # type: ignore[arg-type]
+    small = page_html(RunWith(tmp_path, ["a"]), report_with(), NO_URLS)
+    large = page_html(RunWith(tmp_path, names), report_with(findings=findings), NO_URLS)
     seconds = []
     for page in (small, large):
         begun = cpu_of_children_s()
@@ -151,7 +151,7 @@ def test_links_lead_to_the_user_interface(tmp_path: Path) -> None:
     problem = {**place, "outcome": "failed", "reason": "answered 400"}
     selection = {**report_with()["selection"], "rename_projects": {"Old": "Support"}}
     shown_report = report_with(findings=[finding], problems=[problem], selection=selection)
-    page = page_html(RunWith(tmp_path, ["a"]), shown_report, urls)  # type: ignore[arg-type]
+    page = page_html(RunWith(tmp_path, ["a"]), shown_report, urls)
     shown = drawn(page, tmp_path)
     # of the object, of the finding about it, and of the failure
     assert shown.count('href="https://app.example/app/acme/p/Old"') == 3
@@ -170,7 +170,7 @@ def test_the_page_shows_the_verification_by_day_the_planned_rows_and_the_setting
         estimate=ESTIMATE,
         planned_streams=[{"kind": "experiments", "objects": [{**planned, "rows": 1234}]}],
     )
-    page = page_html(RunWith(tmp_path, []), written, NO_URLS)  # type: ignore[arg-type]
+    page = page_html(RunWith(tmp_path, []), written, NO_URLS)
     shown = " ".join(re.sub(r"<[^>]+>", " ", drawn(page, tmp_path)).split())
     for words in (
         "2026-01-02 rows of logs 4,711 match 4,711", "no readable date", "missing 1",

@@ -154,7 +154,7 @@ def test_a_killed_run_does_not_copy_again_what_is_recorded(tmp_path: Path) -> No
             )
         settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "2", "MIGRATION_MAX_CONCURRENT": "2"}
         kill = AtRequest(5, "before", 9, lambda method, path: is_insert(path))
-        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)
         recorded = {record[0] for record in copied(w.root)}
         w.sandbox.clear_requests()
         assert (ended.code, w.move(LOGS, **settings)) == (-9, 0)
@@ -306,7 +306,7 @@ def test_a_failed_copy_is_reported_after_a_kill_too(at: int, tmp_path: Path) -> 
             "insert": 0.03
         }  # what was inserted is recorded while the next is on its way
         kill = AtRequest(at, "after", 9, lambda method, path: is_insert(path))
-        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)
         assert ended.code == -9
         assert (w.move(LOGS, **settings), told(w.root)) == (0, {"attachment_missing": 1})
 

@@ -136,7 +136,7 @@ def test_a_kill_between_rows_and_their_comments_neither_loses_nor_doubles_commen
             "dataset": "migrate_datasets",
         }[kind]
         kill = AtRequest(at, moment, 9, lambda method, path: path == "/logs3")
-        ended = run_with(w, w.root, kill, program=program, **settings)  # type: ignore[arg-type]
+        ended = run_with(w, w.root, kill, program=program, **settings)
         assert (ended.code, w.move(kind, **settings)) == (-9, 0)
         source, dest = w.contents(kind, [source_id])
         assert (source == dest, comments(w, kind, source_id)) == (True, expected(40))
@@ -150,7 +150,7 @@ def test_a_new_run_after_a_kill_between_rows_and_their_comments_brings_the_comme
     with world(tmp_path) as w:
         commented(w, "project_logs", 5)
         kill = AtRequest(2, "before", 9, lambda method, path: path == "/logs3")
-        run_with(w, w.root, kill, program="migrate_logs")  # type: ignore[arg-type]
+        run_with(w, w.root, kill, program="migrate_logs")
         code = w.move("project_logs", "--new-run")
         assert (code, comments(w, "project_logs", w.project)) == (0, expected(5))
 

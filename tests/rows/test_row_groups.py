@@ -316,7 +316,7 @@ def test_a_group_that_was_killed_goes_on(at: int, tmp_path: Path) -> None:
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
         kill = AtRequest(at, "after", 9, lambda method, path: is_insert(path))
-        ended = run_with(w, w.root, kill, program="migrate_experiments", **settings)  # type: ignore[arg-type]
+        ended = run_with(w, w.root, kill, program="migrate_experiments", **settings)
         assert ended.code == -9
         assert w.move("experiment", **settings) == 0
         source, dest = w.contents("experiment", ids)

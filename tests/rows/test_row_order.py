@@ -112,7 +112,7 @@ def test_order_is_kept_by_a_run_that_was_killed(moment: str, tmp_path: Path) -> 
     with world(tmp_path) as w:
         ids = fill(w, "project_logs", 150)
         kill = AtRequest(6, moment, 9, lambda method, path: is_insert(path))
-        ended = run_with(w, w.root, kill, "--preserve-order", program="migrate_logs", **SMALL)  # type: ignore[arg-type]
+        ended = run_with(w, w.root, kill, "--preserve-order", program="migrate_logs", **SMALL)
         assert (ended.code, w.move("project_logs", "--preserve-order", **SMALL)) == (-9, 0)
         assert orders(w, "project_logs", ids) == [True]
 

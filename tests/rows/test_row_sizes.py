@@ -171,7 +171,7 @@ def test_a_refused_row_is_reported_even_if_the_run_was_killed_afterwards(
             "MIGRATION_EVENTS_FETCH_LIMIT": "55",
         }
         kill = AtRequest(at, "after", 9, lambda method, path: is_insert(path))
-        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)
         code = w.move(LOGS, **settings)
         assert (ended.code, code, told(w.root)) == (-9, 1, {"row_refused": 1})
         assert counted(w.root) == {"rows": {"fetched": 61, "created": 60, "failed": 1}}

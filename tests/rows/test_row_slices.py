@@ -151,7 +151,7 @@ def test_slices_of_an_earlier_run_are_read_where_they_are_not_done(
     wanted = [
         key
         for key in keys
-        if any(part.after < key <= part.end and not part.done for part in state.slices)  # type: ignore[operator]
+        if any(part.after < key <= part.end and not part.done for part in state.slices)
     ]
     assert sorted(read_all(keys, rng.randrange(1, 6), state)[0]) == wanted
 
@@ -219,7 +219,7 @@ def test_a_resumed_run_keeps_its_slices_whatever_its_options(again: str, tmp_pat
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
         kill = AtRequest(5, "after", 9, lambda method, path: is_insert(path) and is_cut(w))
-        ended = run_with(w, w.root, kill, "--read-streams", "4", program="migrate_logs", **settings)  # type: ignore[arg-type]
+        ended = run_with(w, w.root, kill, "--read-streams", "4", program="migrate_logs", **settings)
         assert ended.code == -9
         before = slices_of(w)
         assert (len(before) >= 2, all(part["done"] for part in before)) == (
@@ -249,7 +249,7 @@ def test_a_stream_that_was_begun_by_one_reader_is_ended_by_four(tmp_path: Path) 
         # one batch after the other, so that the first pages are in the checkpoint whatever the load
         ended = run_with(
             w, w.root, kill, program="migrate_logs", MIGRATION_PRESERVE_ORDER="true", **settings
-        )  # type: ignore[arg-type]
+        )
         assert (ended.code, [(part["end"], part["done"]) for part in slices_of(w)]) == (
             -9,
             [(None, False)],

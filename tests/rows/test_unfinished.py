@@ -38,11 +38,11 @@ FILES = {"id": "1", "input": [attached("d1"), attached("d2")], "output": attache
 
 
 def prompt(**fields: Any) -> Dict[str, Any]:
-    return {"id": "1", "metadata": {**PROMPT["metadata"], "prompt": fields}}  # type: ignore[dict-item]
+    return {"id": "1", "metadata": {**PROMPT["metadata"], "prompt": fields}}
 
 
 def items(*values: Any) -> Dict[str, Any]:
-    return {"id": "1", "metadata": {**PROMPT["metadata"], "list": [*values]}}  # type: ignore[dict-item]
+    return {"id": "1", "metadata": {**PROMPT["metadata"], "list": [*values]}}
 
 
 def nested(*values: Any) -> Dict[str, Any]:

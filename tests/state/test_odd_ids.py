@@ -61,7 +61,7 @@ def test_datasets_with_odd_ids_and_long_names_are_moved_inside_the_run(tmp_path:
         before = set(tmp_path.rglob("*"))
         done = run(w.sandbox, root, "--verify", "--full")
         assert done.code == 0, done.last_words
-        assert differences(Pair(w.sandbox, w.source, w.dest)) == []  # type: ignore[arg-type]
+        assert differences(Pair(w.sandbox, w.source, w.dest)) == []
         (place,) = runs(root)
         outside = [
             path

@@ -84,7 +84,7 @@ def test_a_store_in_use_is_not_closed(tmp_path: Path, monkeypatch: pytest.Monkey
             second.record([("o", f"s{number}", number, "created", 0)])  # another store meanwhile
             yield ("o", f"r{number}", number, "created", 0)
 
-    first.record(rows())  # type: ignore[arg-type]
+    first.record(rows())
     assert len(first.outcomes_of("o", [f"r{number}" for number in range(5)])) == 5
 
 
@@ -99,7 +99,7 @@ def test_a_sync_of_many_streams_needs_few_open_files(tmp_path: Path) -> None:
         for object_id in ids:
             w.source.insert("experiment", object_id, [{"id": "new", "input": 1}])
         few = AtRequest(1, "before", None)
-        few.act = lambda: resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (110, 110))  # type: ignore[union-attr]
-        done = run_with(w, w.root, few, "--since-last", **settings)  # type: ignore[arg-type]
+        few.act = lambda: resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (110, 110))
+        done = run_with(w, w.root, few, "--since-last", **settings)
         assert done.code == 0, done.last_words
-        assert differences(Pair(w.sandbox, w.source, w.dest)) == []  # type: ignore[arg-type]
+        assert differences(Pair(w.sandbox, w.source, w.dest)) == []

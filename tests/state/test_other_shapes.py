@@ -185,14 +185,14 @@ def test_a_shard_of_another_shape_is_refused_by_name() -> None:
 
 
 def test_a_shard_is_written_as_it_was_read() -> None:
-    unit = {**SHARD["units"][0], "after": "p1", "end": "p2"}  # type: ignore[index]
-    line = json.dumps({**SHARD, "units": [unit, SHARD["units"][0]]})  # type: ignore[index]
+    unit = {**SHARD["units"][0], "after": "p1", "end": "p2"}
+    line = json.dumps({**SHARD, "units": [unit, SHARD["units"][0]]})
     assert shard_line(shard_in([line], 0, "shards.jsonl")) == line
 
 
 @pytest.mark.parametrize("change", [{"colour": "x"}, {"rows": "5"}, {"after": 7}])
 def test_a_unit_of_another_shape_is_refused_with_its_place(change: dict) -> None:
-    unit = {**SHARD["units"][0], **change}  # type: ignore[index]
+    unit = {**SHARD["units"][0], **change}
     name = next(iter(change))
     with pytest.raises(UsageError, match=rf"line 1 of shards.jsonl .*units\[0\]\.{name}"):
         shard_in([json.dumps({**SHARD, "units": [unit]})], 0, "shards.jsonl")

@@ -98,7 +98,7 @@ def next_beats(root: Path, count: int = 2) -> None:
     """Return once the process has written its status `count` times more."""
     for _ in range(count):
         before = told(root)["updated"]
-        until(lambda then=before: told(root)["updated"] != then)  # type: ignore[misc]
+        until(lambda then=before: told(root)["updated"] != then)
 
 
 def status(pair: Pair, root: Path, *args: str) -> Dict[str, Any]:

@@ -219,7 +219,7 @@ def start(module: str, args: List[str], env: Dict[str, str], cwd: Path) -> Proce
     """`python -m module`, without the time of its start unless a setting is of the interpreter."""
     if env["PYTHONIOENCODING"] == "utf-8":
         return Process(module, args, env, cwd)
-    return subprocess.Popen(  # type: ignore[return-value]
+    return subprocess.Popen(
         [sys.executable, "-m", module, *args],
         env=env,
         cwd=cwd,

@@ -63,7 +63,7 @@ class Relay:
         while True:
             try:
                 near, _ = listener.accept()
-                far = socket.create_connection(self._target)  # type: ignore[arg-type]
+                far = socket.create_connection(self._target)
             except OSError:
                 return
             for item in (near, far):

@@ -94,7 +94,7 @@ def run_experiments() -> Dict[str, Any]:
     }
 
 
-def exact(input: Any, output: Any, expected: Any) -> float:  # noqa: A002 - the SDK passes these names
+def exact(input: Any, output: Any, expected: Any) -> float:  # noqa: A002 - the SDK's names
     return 1.0 if output == expected else 0.0
 
 

@@ -54,7 +54,7 @@ def call(
     out, err = io.StringIO(), io.StringIO()
     given = ("--no-verify", *args) if program == "migrate_all" else args
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        world = row_runs.World(pair.sandbox, pair.source, pair.dest, "", root)  # type: ignore[arg-type]
+        world = row_runs.World(pair.sandbox, pair.source, pair.dest, "", root)
         code = row_runs.call(world, program, *given, **SMALL, **settings)
     return Ended(code, out.getvalue(), err.getvalue())
 
