@@ -5,16 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
+from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.rows.read import found_rows
-from bt_migrate.rows.rewrite import COMMENTS, copied
+from bt_migrate.rows.rewrite import COMMENTS, ORIGIN_PIN, copied
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.verify.normalize import Form, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
@@ -26,7 +40,7 @@ from bt_migrate.verify.result import (
     Comparison,
     first_paths,
 )
-from bt_migrate.verify.sides import ReadPair, ReadSide
+from bt_migrate.verify.sides import ReadPair, ReadSide, read_pair
 
 IDS_PER_LOOKUP = 50
 NEVER = 1 << 62  # a second in the future: nothing was written after it
@@ -35,6 +49,11 @@ FAILED_READ = 10_000  # the most failed rows that are loaded by id
 DELIVERED = (CREATED, UPDATED)
 # Parts of a row that a server may show later than the row: it indexes them by themselves.
 SHOWN_LATER = ("facets", COMMENTS)
+
+
+class NotShown(Exception):
+    """A server refuses to show rows as they were."""
+
 
 FoundRow = Tuple[JsonObject, Form]  # a row as it was read, and its form
 FoundRows = Dict[str, FoundRow]  # by row id
@@ -52,6 +71,16 @@ class DeliveryRecord(NamedTuple):
     failed: FrozenSet[str]
 
 
+class OriginPin(NamedTuple):
+    """The version of a dataset row from which a row was made, as each side names it."""
+
+    source_id: str
+    dest_id: str
+    source_xact: int
+    dest_xact: int
+    row_id: str
+
+
 class RowLookup:
     """Looks up rows of one object on both sides and adds an outcome for each to `result`."""
 
@@ -65,6 +94,8 @@ class RowLookup:
         self._copied_at: Optional[int] = None
         # ids that a server refuses in a query
         self._refused: Dict[str, ApiError] = {}
+        # whether both sides show the same content there
+        self._judged_pins: Dict[OriginPin, bool] = {}
 
     def compare(self, ids: Sequence[str]) -> None:
         """Add an outcome for each id. Waits while the destination shows no row or an old one."""
@@ -129,6 +160,7 @@ class RowLookup:
 
     def _judge(self, ids: Sequence[str], wanted: FoundRows, actual: FoundRows) -> None:
         delivered = self._record(ids).outcomes
+        wrong_origins = self._wrong_origins(ids, wanted, actual)
         for row_id in ids:
             row = (wanted.get(row_id) or actual.get(row_id) or [{}])[0]
             facts = {**self.pair.facts, "row": row_id, "day": day_of(row.get("created"))}
@@ -152,6 +184,8 @@ class RowLookup:
             if paths and self._was_written_early(wanted[row_id][0], actual[row_id][0]):
                 self.result.tolerated["left_out"] += 1
                 paths = []
+            if row_id in wrong_origins:
+                paths.append(ORIGIN_PIN)
             self.result.add(DIFFERS if paths else MATCH, since=newer, **facts, fields=paths)
 
     def _was_written_early(self, wanted: Dict[str, Any], actual: Dict[str, Any]) -> bool:
@@ -163,6 +197,71 @@ class RowLookup:
         if self.pair.source_version is None or not isinstance(forms, SourceForms):
             return False
         return forms.is_left_unfinished(wanted, self.pair.source_id, actual)
+
+    def _wrong_origins(
+        self, ids: Sequence[str], wanted: FoundRows, actual: FoundRows
+    ) -> FrozenSet[str]:
+        """Returns the rows whose origin names a version of a dataset row with other content.
+
+        Not of rows in earlier states: these have the origins that were known then.
+        """
+        if self.pair.source_version is not None:
+            return frozenset()
+        on_both = [row_id for row_id in ids if row_id in wanted and row_id in actual]
+        pins = {row_id: _origin_pin(wanted[row_id][0], actual[row_id][0]) for row_id in on_both}
+        with contextlib.suppress(NotShown):
+            self._judge_pins({pin for pin in pins.values() if pin} - self._judged_pins.keys())
+        return frozenset(
+            row_id for row_id, pin in pins.items() if pin and not self._judged_pins.get(pin, True)
+        )
+
+    def _judge_pins(self, pins: Set[OriginPin]) -> None:
+        """Compare what the pins name. The present rows are compared anyway, as their dataset."""
+        for ids, of_dataset in _by(pins, lambda pin: (pin.source_id, pin.dest_id)):
+            present = self._dataset(*ids).fetched({pin.row_id for pin in of_dataset})
+            for pin in of_dataset:
+                now = [xact_of(rows[pin.row_id][1].xact) for rows in present if pin.row_id in rows]
+                if now == [pin.source_xact, pin.dest_xact]:
+                    self._judged_pins[pin] = True
+        left = pins - self._judged_pins.keys()
+        for place, of_version in _by(left, lambda pin: pin[:4]):
+            differing = self._dataset(*place).differing({pin.row_id for pin in of_version})
+            self._judged_pins.update((pin, pin.row_id not in differing) for pin in of_version)
+
+    def _dataset(
+        self,
+        source_id: str,
+        dest_id: str,
+        source_xact: Optional[int] = None,
+        dest_xact: Optional[int] = None,
+    ) -> RowLookup:
+        pair = ObjectPair(
+            DATASETS.name, self.pair.project, self.pair.name, source_id, dest_id,
+            source_version=source_xact, dest_version=dest_xact,
+        )  # fmt: skip
+        return RowLookup(self.context, pair, read_pair(self.context, [pair]), self.result)
+
+    def fetched(self, ids: Set[str]) -> List[FoundRows]:
+        """Returns the rows of the source and of the destination. Raises NotShown."""
+        try:
+            return self.sides.at_once(self._fetch, sorted(ids))
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            raise NotShown from error
+
+    def differing(self, ids: Set[str]) -> Set[str]:
+        """Returns the rows of the source that the destination does not show equal."""
+        wanted, actual = self.fetched(ids)
+        return {
+            row_id
+            for row_id in wanted
+            if row_id not in actual
+            or (
+                self._paths(*wanted[row_id], *actual[row_id])
+                and not self._was_written_early(wanted[row_id][0], actual[row_id][0])
+            )
+        }
 
     def _record(self, ids: Sequence[str]) -> DeliveryRecord:
         """Returns what the run recorded about the rows."""
@@ -250,6 +349,27 @@ def _print(wanted: Optional[FoundRow], actual: Optional[FoundRow]) -> str:
     return difference_print(
         *(text_digest(row[1].text).hex() if row else "" for row in (wanted, actual))
     )
+
+
+def _origin_pin(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> Optional[OriginPin]:
+    """Returns the version of a dataset row that both rows name as their origin."""
+    left, right = wanted.get("origin"), actual.get("origin")
+    if not (isinstance(left, dict) and isinstance(right, dict)):
+        return None
+    xacts = xact_of(left.get("_xact_id")), xact_of(right.get("_xact_id"))
+    is_of_dataset = left.get("object_type") == right.get("object_type") == DATASETS.kind
+    if not (is_of_dataset and all(xacts)):
+        return None
+    return OriginPin(str(left["object_id"]), str(right["object_id"]), *xacts, str(left["id"]))
+
+
+def _by(
+    pins: Iterable[OriginPin], place_of: Callable[[OriginPin], Tuple[Any, ...]]
+) -> List[Tuple[Tuple[Any, ...], List[OriginPin]]]:
+    groups: Dict[Tuple[Any, ...], List[OriginPin]] = {}
+    for pin in sorted(pins):
+        groups.setdefault(place_of(pin), []).append(pin)
+    return list(groups.items())
 
 
 def _pin_of_origin(row: Mapping[str, Any]) -> Any:

@@ -265,6 +265,35 @@ def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
 
 
 @SNAPSHOTS
+@pytest.mark.parametrize("depth", ["--full", "--sample"])
+def test_verification_finds_an_origin_that_names_another_version_of_a_row(
+    depth: str, tmp_path: Path
+) -> None:
+    with timed_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 0
+        (experiment,) = pair.dest.objects("experiment")
+        rows = {entry["id"]: entry for entry in pair.dest.rows("experiment", experiment["id"])}
+        pins = {
+            entry["origin"]["_xact_id"]: entry
+            for entry in rows.values()
+            if entry["origin"]["id"] == "row 0"
+        }
+        first, last = (pins[xact] for xact in (min(pins), max(pins)))
+        assert first["expected"] != last["expected"]
+        for entry, other in ((first, last), (last, first)):
+            kept = ("id", "created", "span_id", "root_span_id", "input", "expected")
+            changed = {**{name: entry[name] for name in kept}, "origin": other["origin"]}
+            pair.dest.insert("experiment", experiment["id"], [changed])
+        options = [] if depth == "--sample" else [depth]
+        done = run(pair.sandbox, tmp_path / "runs", *options, program="verify")
+        found = report(tmp_path / "runs")["verification"]["differences"]
+        assert (done.code, sorted((entry["row"], entry["fields"]) for entry in found)) == (
+            1,
+            sorted((entry["id"], ["origin._xact_id"]) for entry in (first, last)),
+        )
+
+
+@SNAPSHOTS
 def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     with timed_pair() as pair:
