@@ -23,6 +23,8 @@ MAX_REMEMBERED_STARTS = 1000
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
 STARTER_QUERIES_PER_MINUTE = 20
+# share of the last request in the mean time of a request
+LAST_SHARE = 0.1
 # After a Retry-After of 0, the shortest pause doubles with each refusal, up to this.
 MAX_FLOOR_S = 5.0
 FLOOR_S = 0.1
@@ -287,6 +289,8 @@ class Throttle:
         self.hits = 0
         # number of queries that were started
         self.queries = 0
+        # mean seconds of the last requests that are no queries
+        self.request_s = 0.0
         # the limit of queries was learnt from a refusal
         self.is_learnt = False
         # a person paused the run: nothing starts
@@ -349,9 +353,13 @@ class Throttle:
     def answered(self, *, query: bool, started_s: float, route: str = "") -> None:
         """Notes an answer that was no 429, to a request that was sent then."""
         with self._lock:
-            self._paces[query].answered(started_s, self._clock())
+            now = self._clock()
+            self._paces[query].answered(started_s, now)
             self._in_a_row.pop(route, None)
-            self._answered_s[query] = self._clock()
+            self._answered_s[query] = now
+            if not query:
+                share = LAST_SHARE if self.request_s else 1.0
+                self.request_s += share * (now - started_s - self.request_s)
 
     def refusals_in_a_row(self, route: str) -> int:
         """Returns how many 429s the route has had since its last answer.

@@ -53,7 +53,7 @@ from bt_migrate.report.advice import LastStart, again_as_plan
 from bt_migrate.report.display import duration_text
 from bt_migrate.report.plan_check import log_rows_grew, plan_digest, read_plan, refuse_changes
 from bt_migrate.report.plan_file import build_plan
-from bt_migrate.rows.estimate import estimate
+from bt_migrate.rows.estimate import Listed, estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
 from bt_migrate.state.find_run import (
@@ -360,4 +360,6 @@ def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
         with migration.background:
             run_phases(migration, start.steps, whole=whole)
         if settings.dry_run:
-            run.record.estimate = estimate(migration.catalog, run.record.row_plans)
+            listed = (run.record.validation or {}).get("listed")
+            plans = run.record.row_plans
+            run.record.estimate = estimate(catalog, plans, Listed(**listed) if listed else None)

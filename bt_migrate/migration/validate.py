@@ -6,6 +6,7 @@ Rights of the keys, objects and rows of the source, what cannot move, and how mu
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ContextManager, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -27,7 +28,7 @@ from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.measures import estimate_text, states_text
 from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
-from bt_migrate.rows.estimate import estimate, objects_counted, shown_count, total
+from bt_migrate.rows.estimate import Listed, estimate, objects_counted, shown_count, total
 from bt_migrate.state.live_counts import Task
 from bt_migrate.state.run_directory import readable_runs_in
 
@@ -41,6 +42,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
     Returns None in a dry run, which plans by the counts.
     """
     catalog = migration.catalog
+    began = time.monotonic()
     pool = ThreadPoolExecutor(thread_name_prefix="validate")
     try:
         write_right = pool.submit(_write_right, migration)
@@ -62,13 +64,13 @@ def validate(migration: Migration) -> Optional[Future[None]]:
         if migration.settings.dry_run:
             with _counting(migration, objects):
                 plans = row_plans(migration, kinds)
-            _record(migration, result, losses.result(), plans)
+            _record(migration, result, losses.result(), plans, began=began)
             return None
 
         def count_and_record() -> None:
             with _counting(migration, objects):
                 plans = found_plans(catalog, migration.counts, objects)
-            _record(migration, result, losses.result(), plans)
+            _record(migration, result, losses.result(), plans, began=began)
 
         return pool.submit(count_and_record)
     finally:
@@ -95,9 +97,14 @@ def _record(
     result: Dict[str, Any],
     losses: List[Dict[str, Any]],
     plans: Dict[str, Dict[str, Any]],
+    *,
+    began: float,
 ) -> None:
     """Save and log the result, once the rows are counted. `plans`: kind of rows -> its plan."""
     catalog = migration.catalog
+    objects = sum(sum(projects.values()) for projects in result["objects"].values())
+    sampling_s = sum(plan["page_seconds"] for plan in plans.values())
+    listed = Listed(objects, max(0.0, time.monotonic() - began - sampling_s))
     rows = {
         kind: objects_counted(obj for stream in plan["streams"] for obj in stream["objects"])
         for kind, plan in plans.items()
@@ -106,7 +113,8 @@ def _record(
         **result,
         "streams": rows,
         "findings": losses,
-        "estimate": estimate(catalog, plans),
+        "estimate": estimate(catalog, plans, listed),
+        "listed": listed._asdict(),
         "unavailable": dict(catalog.lists.unavailable),
     }
     migration.run.record.validation = result

@@ -21,7 +21,7 @@ def lag_text(lag: Optional[Mapping[str, Any]]) -> str:
 
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
-    """`4,489 rows, 4.7 MB; 30 queries, 12 inserts. Together 14 s unlimited, 2 min at 20 …`"""
+    """`4,489 rows, 4.7 MB. In all about 14 s unlimited, 2 min at 20 queries a minute …`"""
     text = plural(estimate["rows"], "row")
     if estimate["uncounted_streams"]:
         streams = plural(estimate["uncounted_streams"], "stream")
@@ -33,10 +33,7 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
         text += f", about {plural(estimate['attachments'], 'attachment')}"
     if estimate.get("state_bytes"):
         text += f"; {size_text(estimate['state_bytes'])} of disk for the run"
-    return (
-        f"{text}; {plural(estimate['queries'], 'query')}, {plural(estimate['inserts'], 'insert')}."
-        f" Together {_whole_time(estimate)}"
-    )
+    return f"{text}. In all {_whole_time(estimate)}; {plural(estimate['inserts'], 'insert')}"
 
 
 def _whole_time(estimate: Mapping[str, Any]) -> str:
@@ -49,12 +46,13 @@ def _whole_time(estimate: Mapping[str, Any]) -> str:
     queries = sum(parts.values())
     rate = estimate["queries_per_minute"]
     pace = f"at {rate:g} queries a minute" if rate else "unlimited"
-    seconds = estimate["seconds"] * queries / max(estimate["queries"], 1)
-    limited = duration_text(queries / STARTER_QUERIES_PER_MINUTE * 60)
+    seconds = estimate.get("whole_seconds", 0.0)
+    limited_s = max(queries / STARTER_QUERIES_PER_MINUTE * 60, seconds)
+    limited = duration_text(limited_s)
     shares = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
     return (
-        f"{duration_text(seconds)} {pace}, {limited} at {STARTER_QUERIES_PER_MINUTE} queries a"
-        f" minute (Starter and Pro plans); queries: {shares}"
+        f"about {duration_text(seconds)} {pace}, {limited} at {STARTER_QUERIES_PER_MINUTE}"
+        f" queries a minute (Starter and Pro plans); queries: {shares}"
     )
 
 

@@ -142,7 +142,7 @@ def _fitted(parts: Parts, height: int) -> str:
 
 
 def _in_short(body: Body) -> Body:
-    """Returns the body with one line for each entry, except for failures."""
+    """Returns the body with one line for each entry, except for failures and the estimate."""
     return Body(*map(in_one_line_each, body))._replace(failed=body.failed)
 
 
@@ -187,13 +187,15 @@ def _cut(lines: Sequence[str], over: int) -> List[str]:
 
 
 def in_one_line_each(lines: Sequence[str]) -> List[str]:
-    """Returns the lines of a list, with entries of several lines cut to one."""
+    """Returns the lines of a list, with entries of several lines cut to one, but an estimate."""
     entries: List[str] = []
+    is_whole = False
     for line in lines:
-        if line.startswith(CONTINUED):
+        if line.startswith(CONTINUED) and not is_whole:
             entries[-1] = shown(f"{entries[-1]} {line.strip()}", COLUMNS)
         else:
             entries.append(line)
+            is_whole = line.startswith("Estimate: ") or (is_whole and line.startswith(CONTINUED))
     return entries
 
 

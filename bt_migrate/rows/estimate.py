@@ -7,11 +7,12 @@ what the copy reads together: one large object, or several small ones.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.api.request import Answer
@@ -36,15 +37,38 @@ log = logging.getLogger("bt_migrate.validate")
 # one, a short page of the others.
 SAMPLED_OBJECTS = 3
 SHORT_SAMPLE_ROWS = 50
-# What the run directory takes on disk, as measured.
-STATE_BYTES_OF_ROW = 110
-STATE_BYTES_OF_OBJECT = 8_000
+# What the run directory takes on disk, as measured: the log and the report, the record of a
+# delivered row, and the checkpoint of an object.
+STATE_BYTES = 350_000
+STATE_BYTES_OF_ROW = 150
+STATE_BYTES_OF_OBJECT = 6_000
+# What the times of a page and of a request do not contain, as measured: CPU time of a copied or
+# compared row, requests for an object on both sides, and the least time of one of them.
+SECONDS_OF_ROW = 80e-6
+REQUESTS_OF_OBJECT = 5
+LEAST_REQUEST_S = 0.003
+# How many times a whole move takes as long as listing and counting did in the validation: it does
+# so again itself, to find what exists, and to compare both sides.
+LISTINGS = 4.5
+START_S = 1.5
 HOW = (
     "rows: counted by the servers; bytes: mean size of the first rows of up to 3 objects of a kind,"
     " times the rows that the destination does not have yet by count, without the bytes of"
     " attachments; queries: pages of rows; seconds: queries at the measured time of a page or at"
-    " the known rate, whichever is longer (inserts run while pages are read)"
+    " the known rate, whichever is longer (inserts run while pages are read); whole_seconds:"
+    " validation, objects, copy and verification"
 )
+
+
+# kind of rows -> its streams
+Streams = Mapping[str, Sequence[Dict[str, Any]]]
+
+
+class Listed(NamedTuple):
+    """How many objects the validation listed, and the seconds for listing and counting."""
+
+    objects: int
+    seconds: float
 
 
 @dataclass
@@ -266,57 +290,92 @@ def shown_count(count: Optional[int]) -> str:
 # -- time
 
 
-def estimate(catalog: Catalog, kinds: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
+def estimate(
+    catalog: Catalog, kinds: Dict[str, Dict[str, Any]], listed: Optional[Listed] = None
+) -> Dict[str, Any]:
     """Returns the estimate for the rows of all kinds; adds the seconds to each stream."""
     rate = catalog.source.throttle.queries_per_minute
     interval_s = 60 / rate if rate else 0.0
-    reading_s = 0.0
     for planned in kinds.values():
         for stream in planned["streams"]:
-            reading_s += stream["queries"] * planned["page_seconds"]
             query_s = max(planned["page_seconds"], interval_s)
             stream["seconds"] = round(stream["queries"] * query_s, 1)
     streams = [stream for planned in kinds.values() for stream in planned["streams"]]
     queries = total(streams, "queries") or 0
     at_once = min(LARGE_STREAMS_AT_ONCE, catalog.settings.max_concurrent)
-    longest_s = max((stream["seconds"] for stream in streams), default=0.0)
-    seconds = max(reading_s / at_once, longest_s, queries * interval_s)
+    rows = total(streams, "rows") or 0
+    reading_s = seconds_at_once([stream["seconds"] for stream in streams], at_once)
+    seconds = max(reading_s, queries * interval_s, rows * SECONDS_OF_ROW)
+    by_kind = {name: planned["streams"] for name, planned in kinds.items()}
+    own_queries = {
+        "validation_queries": _validation_queries(by_kind),
+        "verification_queries": _verification_queries(catalog, by_kind, queries),
+    }
+    whole_s = _whole_seconds(catalog, seconds, listed or Listed(0, 0.0))
     return {
-        "rows": total(streams, "rows") or 0,
+        "rows": rows,
         "uncounted_streams": sum(stream["rows"] is None for stream in streams),
         "bytes": total(streams, "bytes") or 0,
         "processed_bytes": total(streams, "import_bytes") or 0,
         "attachments": sum(planned["attachments"] for planned in kinds.values()),
         "queries": queries,
         "inserts": total(streams, "inserts") or 0,
-        "validation_queries": _count_queries(streams),
-        "verification_queries": _verification_queries(catalog, streams, queries),
-        "state_bytes": _state_bytes(streams),
+        **own_queries,
+        "state_bytes": _state_bytes(catalog, streams),
         "queries_per_minute": rate,
         "seconds": round(seconds, 1),
+        "whole_seconds": round(max(whole_s, (queries + sum(own_queries.values())) * interval_s), 1),
         "minutes_at_20_queries_a_minute": round(queries / STARTER_QUERIES_PER_MINUTE, 1),
         "how": HOW,
     }
 
 
-def _count_queries(streams: Sequence[Dict[str, Any]]) -> int:
+def seconds_at_once(parts: Iterable[float], at_once: int) -> float:
+    """Returns how long the parts take, so many of them at once, the longest first."""
+    ends = [0.0] * at_once
+    for seconds in sorted(parts, reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
+
+
+def _whole_seconds(catalog: Catalog, copy_s: float, listed: Listed) -> float:
+    """Returns the time of validation, objects, copy and verification together."""
+    settings = catalog.settings
+    request_s = catalog.source.throttle.request_s / settings.max_concurrent
+    objects_s = listed.objects * REQUESTS_OF_OBJECT * max(request_s, LEAST_REQUEST_S)
+    compares = settings.verify and settings.depth == "full"
+    return START_S + listed.seconds * LISTINGS + objects_s + copy_s * (2 if compares else 1)
+
+
+def _count_queries(by_kind: Streams) -> int:
     """Returns how many queries count the rows of all objects once."""
+    objects = [sum(len(stream["objects"]) for stream in streams) for streams in by_kind.values()]
+    return sum(math.ceil(count / OBJECTS_PER_QUERY) for count in objects)
+
+
+def _validation_queries(by_kind: Streams) -> int:
+    """Returns how many queries count all objects, look for facets, and read a sample of a kind."""
+    sampled = sum(any(stream["rows"] for stream in streams) for streams in by_kind.values())
+    return 2 * _count_queries(by_kind) + sampled
+
+
+def _state_bytes(catalog: Catalog, streams: Sequence[Dict[str, Any]]) -> int:
+    """Returns what the run directory takes.
+
+    Rows of the last page of a stream are not recorded one by one.
+    """
     objects = sum(len(stream["objects"]) for stream in streams)
-    return math.ceil(objects / OBJECTS_PER_QUERY)
+    rows = sum(
+        max(0, (stream["rows"] or 0) - catalog.settings.rows(stream["kind"]).fetch_limit)
+        for stream in streams
+    )
+    return STATE_BYTES + rows * STATE_BYTES_OF_ROW + objects * STATE_BYTES_OF_OBJECT
 
 
-def _state_bytes(streams: Sequence[Dict[str, Any]]) -> int:
-    """Returns what the run directory takes: the record of delivered rows, and checkpoints."""
-    objects = sum(len(stream["objects"]) for stream in streams)
-    return (total(streams, "rows") or 0) * STATE_BYTES_OF_ROW + objects * STATE_BYTES_OF_OBJECT
-
-
-def _verification_queries(
-    catalog: Catalog, streams: Sequence[Dict[str, Any]], copy_queries: int
-) -> int:
+def _verification_queries(catalog: Catalog, by_kind: Streams, copy_queries: int) -> int:
     """Returns how many queries the comparison sends to each side."""
     if not catalog.settings.verify:
         return 0
-    counts = _count_queries(streams)
-    pages = {"full": copy_queries, "sample": len(streams)}
+    counts = _count_queries(by_kind)
+    pages = {"full": copy_queries, "sample": sum(map(len, by_kind.values()))}
     return counts + pages.get(catalog.settings.depth, 0)

@@ -335,7 +335,7 @@ def test_a_plan_samples_smaller_pages_if_large_ones_time_out(pair: Pair, tmp_pat
 
 
 def without_times(plan: Json) -> Json:
-    estimate = {name: value for name, value in plan["estimate"].items() if name != "seconds"}
+    estimate = {name: value for name, value in plan["estimate"].items() if "seconds" not in name}
     return {
         **plan,
         "estimate": estimate,

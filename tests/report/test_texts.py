@@ -219,17 +219,24 @@ def test_a_name_that_is_too_long_keeps_the_first_digits_of_its_ids() -> None:
     assert shown("x" * 50) == "x" * 39 + "…"
 
 
+def test_an_estimate_is_not_cut_to_a_line() -> None:
+    lines = ["Objects: a", "    b", "Estimate: 1 row", "    2 min", "Lost:", "  c", "    d"]
+    shortened = ["Objects: a b", "Estimate: 1 row", "    2 min", "Lost:", "  c d"]
+    assert in_one_line_each(lines) == shortened
+
+
 def test_an_estimate_contains_validation_copy_and_verification() -> None:
     estimate = {
         "rows": 4489, "uncounted_streams": 0, "bytes": 4_693_978, "processed_bytes": 4_693_978,
         "attachments": 0, "queries": 40, "inserts": 12, "verification_queries": 20,
         "validation_queries": 4, "state_bytes": 640_000,
-        "queries_per_minute": None, "seconds": 10.0, "minutes_at_20_queries_a_minute": 2.0,
+        "queries_per_minute": None, "seconds": 10.0, "whole_seconds": 16.0,
+        "minutes_at_20_queries_a_minute": 2.0,
     }  # fmt: skip
     assert estimate_text(estimate) == (
-        "4,489 rows, 4.7 MB; 640.0 kB of disk for the run; 40 queries, 12 inserts. Together 16 s"
-        " unlimited, 3 min at 20 queries a minute (Starter and Pro plans); queries: validation 4,"
-        " copy 40, verification 20"
+        "4,489 rows, 4.7 MB; 640.0 kB of disk for the run. In all about 16 s unlimited, 3 min at 20"
+        " queries a minute (Starter and Pro plans); queries: validation 4, copy 40, verification"
+        " 20; 12 inserts"
     )
 
 
