@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
-from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.comparison import (
     EXPECTED,
     FAILURES,
@@ -24,6 +23,7 @@ from bt_migrate.report.display import (
     wrapped,
 )
 from bt_migrate.report.files import HTML_FILE, SUMMARY_FILE
+from bt_migrate.report.metrics import NOT_OUTCOMES
 from bt_migrate.report.sections import (
     accepted_lines,
     failed_lines,
@@ -169,7 +169,7 @@ def _sums(report: Mapping[str, Any]) -> List[str]:
 
 def _outcomes(report: Mapping[str, Any]) -> Dict[str, Dict[str, int]]:
     return {
-        name: {key: count for key, count in report["totals"][name].items() if key in OUTCOMES}
+        name: {key: n for key, n in report["totals"][name].items() if key not in NOT_OUTCOMES}
         for name in ("objects", "rows")
     }
 

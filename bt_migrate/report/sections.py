@@ -15,6 +15,8 @@ from bt_migrate.report.display import duration_text, escaped, plural, section, t
 from bt_migrate.report.measures import estimate_text
 
 NOT_CREATED = "not_created"
+# a space at which a line is not broken
+UNBROKEN = "\u00a0"
 # share of a start that is shown if it belongs to no phase
 LEAST_BETWEEN = 0.1
 WORK = {"validate": "Validation", "verify": "Verification"}
@@ -165,7 +167,8 @@ def time_lines(report: Mapping[str, Any]) -> List[str]:
     """
     start, run = report["this_start"], report["whole_run"]
     # of one phase, the time of the start says as much
-    phases = f" ({', '.join(_phase_times(start))})" if len(start["phases"]) > 1 else ""
+    times = ", ".join(_phase_times(start)) if len(start["phases"]) > 1 else ""
+    phases = f" ({times})" if times else ""
     is_merged = report["status"] == MERGED
     lines = [] if is_merged else wrapped(f"This start: {_amount(start)}{phases}", first="")
     if run["starts"] > 1:
@@ -173,19 +176,20 @@ def time_lines(report: Mapping[str, Any]) -> List[str]:
         killed = any(not session.get("ended") for session in report["sessions"][:-1])
         least = "at least " if killed else ""
         lines += wrapped(f"The run, {run['starts']:,} starts: {least}{_amount(run)}", first="")
-    return lines
+    return [line.replace(UNBROKEN, " ") for line in lines]
 
 
 def _phase_times(start: Mapping[str, Any]) -> Iterator[str]:
     """Yields `logs 4.8 s` for each phase, and the time between phases if it is considerable."""
     for name, seconds in start["phases"].items():
         if seconds:  # not for a verification that was not asked for
-            yield f"{name.replace('migrate-', '')} {duration_text(seconds)}"
+            text = f"{name.replace('migrate-', '')} {duration_text(seconds)}"
+            yield text.replace(" ", UNBROKEN)
 
     between = start["seconds"] - sum(start["phases"].values())
     if between > LEAST_BETWEEN * start["seconds"]:
         # Rows that a phase copies in the background are not part of its time.
-        yield f"between phases {duration_text(between)}"
+        yield f"between phases {duration_text(between)}".replace(" ", UNBROKEN)
 
 
 def _amount(times: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from bt_migrate.report.screen import screen_text
+from bt_migrate.report.screen import screen_text, summary_line
 
 COLUMNS = 80
 
@@ -90,6 +90,13 @@ def test_the_verdict_stays_in_the_window(height: int) -> None:
     assert lines[-1] == "Next: bin/migrate-all --state-dir checkpoints/1  # continues"
     assert {"To do:", "Failed:"} <= set(lines)
     assert all(f"{name} 6.0 s" in " ".join(lines) for name in (*"abcdefgh", "verify"))
+
+
+def test_a_plan_is_summed_up_with_what_is_planned() -> None:
+    totals = {"objects": {"planned": 30, "skipped": 5}, "rows": {"fetched": 0, "bytes": 0}}
+    plan = report([], dry_run=True, totals=totals)
+    assert "; objects 30 planned, 5 skipped; rows none; see " in summary_line(plan)
+    assert "\nObjects: 30 planned, 5 skipped\n" in screen_text(plan, 20)
 
 
 def test_sums_replace_the_table_in_a_small_window() -> None:

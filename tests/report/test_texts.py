@@ -116,6 +116,7 @@ def test_the_time_of_each_phase_is_shown_in_lines_of_80_columns(
     lines = time_lines({"this_start": times, "whole_run": {**times, "starts": 1}, "status": ""})
     words = ["validate < 0.1 s", *(f"{name} 1.0 s" for name in (*NAMES, "verify")), *between]
     assert " ".join(map(str.strip, lines)) == f"This start: {seconds:.0f} s ({', '.join(words)})"
+    assert all(any(word in line for line in lines) for word in words)
     assert len(lines) <= 3 and max(map(len, lines)) <= 80
 
 
