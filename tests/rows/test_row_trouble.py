@@ -96,8 +96,9 @@ def refusing_literals(w: World, *keys: str) -> None:
 
 @pytest.mark.parametrize("keys", [(DEST_KEY,), (SOURCE_KEY, DEST_KEY)])
 def test_ids_that_a_server_refuses_in_a_query_are_failures_of_their_rows(
-    keys: Tuple[str, ...], tmp_path: Path
+    keys: Tuple[str, ...], data_plane: str, tmp_path: Path
 ) -> None:
+    """An older destination names no transaction: what was sent shows whose the rows are."""
     with living(tmp_path) as w:
         w.source.insert(LOGS, holder(w, LOGS), [row(item) for item in ODD_IDS])
         assert sync(w).code == 0
