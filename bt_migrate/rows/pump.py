@@ -239,8 +239,8 @@ class Pump:
         """Record rows before they are sent, so that after a crash it is known which are ours.
 
         In a sync that is every row. In an object that existed before the run it is each new row,
-        for `undo`, with a digest: the delivery may be recorded by nobody. A row that will not be sent
-        keeps the record of what was sent before: by that, the destination's row stays ours.
+        for `undo`, with a digest: the delivery may be recorded by nobody. A row that will not be
+        sent keeps the record of what was sent before: by that, the destination's row stays ours.
         """
         for object_id, member in self._members.items():
             rows = [row for row in batch if row.object_id == object_id and not row.trouble]
