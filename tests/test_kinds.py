@@ -12,18 +12,13 @@ from bt_migrate.model.resource_table import OBJECT_RESOURCES, USERS
 from bt_migrate.report.actions import noun_of
 from bt_migrate.report.display import plural
 from bt_migrate.sandbox.data.schema import KINDS
-from tests.support.compare_orgs import NATURAL_KEYS, QUERY_KEYS, QUERY_KINDS
+from tests.support.compare_orgs import NATURAL_KEYS
 from tests.support.orgs import example_pair, tiny_pair
+from tests.support.tiny import NOT_IN_TINY
 
 # kind -> why it has no schema in the sandbox, so that nothing here can list it
 WITHOUT_SCHEMA = {
     "environment_assignment": "a part of a version: see sandbox/routes/environments.py",
-}
-# kind -> why tests/support/tiny.py has no object of it. Those that an older data plane does not
-# have are not expected there.
-NOT_IN_TINY = {
-    "dataset_snapshot": "has tests of its own: tests/migration/test_dataset_versions.py",
-    "env_var": "has tests of its own: tests/objects/test_more_kinds.py",
 }
 # nouns that a docstring says in other words
 IN_OTHER_WORDS = {
@@ -59,7 +54,7 @@ def test_the_tiny_organization_has_an_object_of_every_kind_but_for_a_reason() ->
     with tiny_pair() as pair:
         lacking = {kind for kind in STORED & set(KINDS) if not list(pair.source.objects(kind))}
     older = {kind for kind in lacking if not KINDS[kind].is_later}
-    assert older == set(NOT_IN_TINY), "add one to tests/support/tiny.py, or a reason above"
+    assert older == set(NOT_IN_TINY), "add one to tests/support/tiny.py, or a reason there"
 
 
 def test_every_kind_is_compared() -> None:
@@ -67,16 +62,17 @@ def test_every_kind_is_compared() -> None:
 
 
 def test_the_comparison_knows_every_place_of_a_query() -> None:
-    """Both lists are written by hand: what is forgotten in one of them is found here."""
-    advice = "see `queries` of the table, QUERY_KINDS and QUERY_KEYS of tests/support/compare_orgs"
-    paths = {resource.kind: resource.queries for resource in OBJECT_RESOURCES if resource.queries}
-    assert set(QUERY_KINDS) == set(paths), advice
-    fields = {
-        [step for step in path.split(".") if step not in ("*", "[]")][-1]
-        for of_kind in paths.values()
-        for path in of_kind
+    """The table and the sandbox are written by hand: what one of them lacks is found here."""
+    in_table = {
+        resource.kind: {
+            [step for step in path.split(".") if step not in ("*", "[]")][-1]
+            for path in resource.queries
+        }
+        for resource in OBJECT_RESOURCES
+        if resource.queries
     }
-    assert fields - {*QUERY_KEYS} == set(), advice
+    in_sandbox = {kind.name: {*kind.queries} for kind in KINDS.values() if kind.queries}
+    assert in_table == in_sandbox, "see `queries` of the table and of sandbox/data/schema.py"
 
 
 @pytest.mark.parametrize("resource", MOVED, ids=[resource.name for resource in MOVED])

@@ -113,6 +113,11 @@ def test_the_readme_is_read_in_one_sitting() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
 
 
+def test_the_readme_names_the_kinds_that_each_script_moves() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert walkthrough.with_kinds(text) == text, "run python -m tests.support.manual"
+
+
 def test_the_readme_names_every_script_and_every_resource() -> None:
     text = README.read_text(encoding="utf-8")
     scripts = [

@@ -62,9 +62,9 @@ def names(org: Any) -> Dict[str, List[str]]:
 
 
 ALL = {
-    "policies": ["retention"],
-    "fictional_queries": ["slow"],
-    "stickers": ["on dataset", "on project"],
+    "policies": ["retention", "tiny"],
+    "fictional_queries": ["slow", "tiny"],
+    "stickers": ["on dataset", "on project", "tiny"],
 }
 NOTHING: Dict[str, List[str]] = {name: [] for name in KINDS}
 
@@ -83,14 +83,14 @@ def test_a_kind_of_each_scope_is_listed_and_planned(pair: Pair, tmp_path: Path) 
     done = run_phase(pair, root, "validate")
     assert done.code == 0, done.last_words
     counted = json.loads((runs(root)[-1] / "run.json").read_text())["validation"]["objects"]
-    assert sum(counted["policies"].values()) == 1
-    assert sum(counted["fictional_queries"].values()) == 1
+    assert sum(counted["policies"].values()) == 2
+    assert sum(counted["fictional_queries"].values()) == 2
 
     done = run_phase(pair, root, "migrate_all", "--dry-run")
     assert outcomes(root) == {
-        "policies": {"planned": 1},
-        "fictional_queries": {"planned": 1},
-        "stickers": {"planned": 2},
+        "policies": {"planned": 2},
+        "fictional_queries": {"planned": 2},
+        "stickers": {"planned": 3},
     }
     assert names(pair.dest) == NOTHING
 
@@ -99,26 +99,26 @@ def test_a_kind_of_each_scope_is_moved_verified_and_undone(pair: Pair, tmp_path:
     root = tmp_path / "state"
     done = run_phase(pair, root, "migrate_all")
     assert outcomes(root) == {
-        "policies": {"created": 1},
-        "fictional_queries": {"created": 1},
-        "stickers": {"created": 2},
+        "policies": {"created": 2},
+        "fictional_queries": {"created": 2},
+        "stickers": {"created": 3},
     }
     assert names(pair.dest) == ALL
     there = {obj["id"] for obj in pair.dest.objects("dataset")}
     assert pair.dest.objects("fictional_query")[0]["dataset_id"] in there
     kinds = report(root)["verification"]["kinds"]
     assert {name: kinds[name]["outcomes"] for name in KINDS} == {
-        "policies": {"match": 1},
-        "fictional_queries": {"match": 1},
-        "stickers": {"match": 2},
+        "policies": {"match": 2},
+        "fictional_queries": {"match": 2},
+        "stickers": {"match": 3},
     }
 
     pair.dest.patch("sticker", pair.dest.objects("sticker")[0]["id"], {"text": "changed"})
     pair.dest.patch("policy", pair.dest.objects("policy")[0]["id"], {"text": "changed"})
     run_phase(pair, root, "verify")
     kinds = report(root)["verification"]["kinds"]
-    assert kinds["policies"]["outcomes"] == {"differs": 1}
-    assert kinds["stickers"]["outcomes"] == {"match": 1, "differs": 1}
+    assert kinds["policies"]["outcomes"] == {"match": 1, "differs": 1}
+    assert kinds["stickers"]["outcomes"] == {"match": 2, "differs": 1}
 
     done = run_phase(pair, root, "undo", str(runs(root)[-1]), "--yes", "--changed")
     assert names(pair.dest) == NOTHING, done.out + done.err

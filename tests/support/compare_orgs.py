@@ -25,10 +25,6 @@ PINS = frozenset("version prompt_version parameters_version dataset_version xact
 # kind -> the field that names a state of the dataset `dataset_id`
 STATES = {"experiment": "dataset_version", "dataset_snapshot": "xact_id"}
 TRANSACTION = re.compile(r"\d{19}")
-# Texts of queries, and the kinds that hold some.
-QUERY_KEYS = ("btql_filter", "automation_btql_filter", "btql_query", "expr", "condition", "clauses")
-QUERY_KEYS = (*QUERY_KEYS, "search", "text", "filter")
-QUERY_KINDS = ("function", "project_score", "project_automation", "view")
 UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 USER_CONTENT = ("input", "output", "expected", "error")
 PLACED = ("origin", "metadata", "context", "span_attributes")  # where ids of a row are references
@@ -160,19 +156,18 @@ class Translation:
     def of_queries(self, kind: str, fields: Json) -> Json:
         """The fields with the ids in the texts of queries replaced, of what has a counterpart."""
 
+        keys = KINDS[kind].queries
+
         def inside(value: Any, is_query: bool) -> Any:
             if isinstance(value, dict):
-                return {
-                    name: inside(item, name in QUERY_KEYS or (is_query and name == "clauses"))
-                    for name, item in value.items()
-                }
+                return {name: inside(item, name in keys) for name, item in value.items()}
             if isinstance(value, list):
                 return [inside(item, is_query) for item in value]
             if not is_query or not isinstance(value, str):
                 return value
             return UUID.sub(lambda found: self.ids.get(found[0], found[0]), value)
 
-        return inside(fields, False) if kind in QUERY_KINDS else fields
+        return inside(fields, False) if keys else fields
 
 
 def is_pin(name: str, value: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any, Dict, List, Sequence, Tuple
 
+from bt_migrate.sandbox.data.schema import KINDS, Kind
+
 Json = Dict[str, Any]
 
 ANA, BEN = "ana@acme.example", "ben@acme.example"  # Ben is not in the destination
@@ -25,6 +27,13 @@ BUNDLE = {
         "location": {"type": "function", "index": 0},
     },
 }
+# kind -> why the tiny organization has no object of it
+NOT_IN_TINY = {
+    "dataset_snapshot": "has tests of its own: tests/migration/test_dataset_versions.py",
+    "env_var": "has tests of its own: tests/objects/test_more_kinds.py",
+}
+# A value of each type of the schema. A kind that needs another type is created by hand.
+VALUES = {"name": "tiny", "text": "tiny", "object": {"k": 1}, "number": 1, "texts": ["tiny"]}
 
 
 def fill_tiny(org: Any) -> None:
@@ -43,6 +52,22 @@ def fill_tiny(org: Any) -> None:
     _fill_settings(org, (alpha, beta), scorer, chain, users)
     _fill_views(org, (alpha, beta), chain[0], users[BEN])
     _fill_acls(org, alpha, questions, users)
+    for kind in KINDS.values():
+        is_made = kind.post and kind.path and not kind.is_later and kind.name not in NOT_IN_TINY
+        if is_made and not org.objects(kind.name):
+            org.create(kind.name, _by_schema(org, kind, alpha))
+
+
+def _by_schema(org: Any, kind: Kind, project: str) -> Json:
+    """What the schema requires of an object, in or on the project, and a target for each id."""
+    needed = {name: kind.create[name] for name in kind.required}
+    body = {name: VALUES[needed[name]] for name in needed if needed[name] in VALUES}
+    for path, target in kind.links:
+        if target.startswith("@"):
+            body.update({target[1:]: "project", path: project})
+        elif kind.create.get(path) == "id":
+            body[path] = project if target == "project" else org.objects(target)[0]["id"]
+    return body
 
 
 def _fill_organization(org: Any, users: Dict[str, str], engineer: str) -> None:

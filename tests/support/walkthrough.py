@@ -1,4 +1,6 @@
-"""Runs the five steps of the README against a small sandbox, for the output that it shows."""
+"""What the README shows of the programs: the output of its five steps, run against a small
+sandbox, and which script moves which kinds.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterator, List
 
+from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from tests.support.orgs import REPOSITORY, TIME_LIMIT_S, environment, tiny_pair
 
 # Command of the README -> how many lines of its output the README shows.
@@ -18,6 +21,14 @@ STEPS = {
     "bin/verify --full": 4,
 }
 README = REPOSITORY / "README.md"
+# What the row of a script says after the names of kinds.
+MORE = {
+    "migrate-views": " of the organization, of projects, datasets and experiments",
+    "migrate-settings": ", online scores: what reacts to data, after all data is there; what acts"
+    " outside or deletes only with `--activate`",
+}
+WITH = {"datasets": " and their rows", "experiments": " and their rows"}
+KINDS_CELL = re.compile(r"(?m)^\| `bin/(migrate-\S+)` \| (`(?!logs`).*) \|$")
 BLOCK = r"   ```console\n   \$ {command}\n(?:   (?!```).*\n)*   ```\n"
 
 
@@ -55,9 +66,26 @@ def without_numbers(text: str) -> str:
     return re.sub(r"[\d,.:TZ-]*\d[\d,.:TZ-]*", "#", text)
 
 
+def kinds_cell(phase: str) -> str:
+    """The kinds that a script moves, as the README names them."""
+    return ", ".join(_names(phase)) + MORE.get(phase, "")
+
+
+def _names(phase: str) -> Iterator[str]:
+    for resource in OBJECT_RESOURCES:
+        hidden = " (without their values)" if resource.hidden_field else ""
+        if resource.phase == phase:
+            yield f"`{resource.name}`{hidden}{WITH.get(resource.name, '')}"
+
+
+def with_kinds(text: str) -> str:
+    """The text of the README with the kinds of the table."""
+    return KINDS_CELL.sub(lambda row: f"| `bin/{row[1]}` | {kinds_cell(row[1])} |", text)
+
+
 def write(folder: Path) -> None:
-    """Write the output of each step into the README."""
-    text = README.read_text(encoding="utf-8")
+    """Write the output of each step, and the kinds, into the README."""
+    text = with_kinds(README.read_text(encoding="utf-8"))
     for command, lines in outputs(folder).items():
         text = text.replace(block_in_readme(command), block(command, lines))
     README.write_text(text, encoding="utf-8")

@@ -29,7 +29,8 @@ FUNCTION_TYPES = (
 ).split()
 SCORE_TYPES = "slider categorical weighted minimum maximum online free-form".split()
 FUNCTION_DATA_TYPES = (
-    "prompt code graph remote_eval global facet batched_facet parameters topic_map".split()
+    "prompt code graph remote_eval global facet batched_facet parameters topic_map "
+    "simulation".split()
 )
 AUTOMATION_EVENTS = (
     "logs btql_export async_query retention environment_update topic topic_digest windowed".split()
@@ -117,6 +118,7 @@ class Kind:
     later: FrozenSet[str]  # fields that the API of October 2026 added
     is_later: bool  # the whole kind is
     in_project: bool  # its path is /v1/project/{project_id}/{name}
+    queries: FrozenSet[str]  # names of the fields, at any depth, whose text is a query
 
 
 def _fields(text: str) -> Tuple[Fields, FrozenSet[str]]:
@@ -140,6 +142,7 @@ class KindRow:
     filters: str = ""
     store: str = ""
     later: str = ""
+    queries: str = ""
 
     def kind(self) -> Kind:
         fields, required = _fields(self.create)
@@ -166,6 +169,7 @@ class KindRow:
             later=frozenset(self.later.split()),
             is_later="later" in words,
             in_project="in_project" in words,
+            queries=frozenset(self.queries.split()),
         )
 
 
@@ -228,7 +232,8 @@ KINDS: Dict[str, Kind] = {row.name: row.kind() for row in (
           "origin:object function_schema:object",
           "name:text description:text prompt_data:object function_data:function_data tags:texts",
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
-          flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA + FUNCTION_DATA),
+          flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA + FUNCTION_DATA,
+          queries="expr condition btql_filter automation_btql_filter"),
     KindRow("role", "name*:name description:text member_permissions:member_permissions "
         "member_roles:ids "
           "org_name:text",
@@ -257,7 +262,7 @@ KINDS: Dict[str, Kind] = {row.name: row.kind() for row in (
     KindRow("project_automation", "project_id*:id name*:name config*:automation_config "
         "description:text",
           "name:name description:text config:object",
-          read_only="user_id created", unique="project_id+name",
+          read_only="user_id created", unique="project_id+name", queries="btql_filter btql_query",
           links=PROJECT + (("config.facet_functions[].id", "function"),
                            ("config.topic_map_functions[].function.id", "function"),
                            ("config.topic_map_function_ids[]", "function"),
@@ -275,7 +280,7 @@ KINDS: Dict[str, Kind] = {row.name: row.kind() for row in (
           "name:name description:text score_type:score_type categories:categories config:object",
           read_only="user_id created position", unique="project_id+name",
               flags="put post by_project",
-          filters="score_type",
+          filters="score_type", queries="btql_filter clauses",
           links=PROJECT + (("config.online.scorers[].id", "function"), ("config.visibility.users[]",
               "user"),
                            ("config.visibility.groups[]", "group"))),
@@ -294,7 +299,7 @@ KINDS: Dict[str, Kind] = {row.name: row.kind() for row in (
           "options:object user_id:id description:text starred:bool",
           read_only="created starred updated_at", later="description starred updated_at",
               unique="object_type+object_id+view_type+name",
-          filters="object_type object_id view_type",
+          filters="object_type object_id view_type", queries="text filter",
           links=(("object_id", "@object_type"), ("user_id", "user"),
                  ("options.options.projectId", "project"))),
     KindRow("mcp_server", "project_id*:id name*:name url*:text description:text",
