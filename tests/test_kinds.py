@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import List
 
 import pytest
 
 from bt_migrate.model import resource_table
+from bt_migrate.model.references import paths_matching
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, USERS
 from bt_migrate.report.actions import noun_of
@@ -48,6 +50,24 @@ def test_the_example_has_an_object_of_every_kind() -> None:
     with example_pair() as pair:
         lacking = {kind for kind in STORED & set(KINDS) if not list(pair.source.objects(kind))}
     assert lacking == set(), "add one to sandbox/example/objects.py (or fill.py)"
+
+
+def test_the_example_has_every_place_of_the_table() -> None:
+    """Each reference, version, query and project name: the whole-organization test moves it."""
+    with example_pair() as pair:
+        lacking = [
+            f"{resource.name}: {path}"
+            for resource in OBJECT_RESOURCES
+            if resource.kind in STORED & set(KINDS)
+            for path in places(resource)
+            if not any(paths_matching(obj, path) for obj in pair.source.objects(resource.kind))
+        ]
+    assert lacking == [], "add one to sandbox/example/objects.py (or fill.py)"
+
+
+def places(resource: Resource) -> List[str]:
+    held = [place.path for place in (*resource.references, *resource.pins)]
+    return [*held, *resource.queries, *resource.project_names]
 
 
 def test_the_tiny_organization_has_an_object_of_every_kind_but_for_a_reason() -> None:

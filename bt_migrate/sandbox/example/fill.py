@@ -149,7 +149,8 @@ AUTOMATIONS: List[Spec] = [
                    "message_template": "{{prompt}} 🚀"}}}),
     ("project_automation", "support/topics_run", {"name": "Topics", "config": {
         "event_type": "topic", "status": "active", "sampling_rate": 0.5,
-        "facet_functions": [{"type": "function", "id": "«support/task_facet»"},
+        "facet_functions": [{"type": "function", "id": "«support/task_facet»",
+                             "version": "«support/task_facet._xact_id»"},
                             {"type": "function", "id": "«support/mood_facet»"}],
         "topic_map_functions": [{"function": {"type": "function", "id": "«support/topics»",
                                               "version": "«support/topics._xact_id»"}}],
@@ -159,6 +160,12 @@ AUTOMATIONS: List[Spec] = [
         "event_type": "topic_digest", "status": "paused", "scheduled_time_minutes_utc": 480,
         "topic_map_function_ids": ["«support/topics»"],
         "action": {"type": "slack", "workspace_id": "T0ACME", "channel": "#support"}}}),
+    ("project_automation", "support/export", {"name": "Refunds", "config": {
+        "event_type": "btql_export", "format": "parquet", "export_path": "s3://acme-lake/refunds",
+        "export_definition": {"type": "btql_query", "btql_query":
+            "select: * | from: project_logs('«support»') spans"}, "interval_seconds": 3600,
+        "credentials": {"type": "aws_iam", "role_arn": "arn:aws:iam::000000000000:role/example",
+                        "external_id": "«org»"}}}),
     ("project_automation", "planner/export", {"name": "毎晩", "config": {
         "event_type": "btql_export", "status": "paused", "export_definition": {"type": "log_spans"},
         "format": "jsonl", "export_path": "s3://acme-lake/planner", "interval_seconds": 86400,
@@ -210,7 +217,7 @@ VIEWS: List[Tuple[str, str, str, str, Dict[str, Any]]] = [
         "yMetric": {"type": "score", "value": "Rating"},
         "chartAnnotations": [{"id": "«support/bigger»", "text": "new model"}]}}),
     ("project", "support", "monitor", "Cost by model", {"options": {"viewType": "monitor",
-        "options": {
+        "projectId": "«planner»", "options": {
         "spanType": "range", "rangeValue": "7d", "projectId": "«support»", "type": "project",
         "groupBy": "metadata.model", "chartVisibility": {"cost": True, "latency": False},
             "tzUTC": True}}}),
@@ -229,6 +236,15 @@ VIEWS: List[Tuple[str, str, str, str, Dict[str, Any]]] = [
          "filter": [{"text": "error IS NOT NULL and experiment_id != '«support/reworded»'"}]}}}),
     ("experiment", "planner/elsewhere", "experiment", "Failures",
      {"options": {"freezeColumns": True, "layout": "list"}}),
+]
+
+# It names the third of the views.
+AFTER_VIEWS: List[Spec] = [
+    ("project_automation", "support/windowed", {"name": "Costs rise", "config": {
+        "event_type": "windowed", "status": "paused",
+        "window": {"window_seconds": 3600, "evaluation_delay_seconds": 60, "schedule": {}},
+        "loop": {"agent_slug": "night-shift", "prompt": "Look at the costs",
+                 "target": {"type": "dashboard", "id": "«view:2»"}}, "actions": []}}),
 ]
 
 # object type, label of the object, who, and a permission (with its restriction) or a role
@@ -284,7 +300,7 @@ def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
     fill_picked(org, by_label)
     create(org, by_label, objects.LATE + ENV_VARS + SCORES + AUTOMATIONS)
     patch(org, by_label, SETTINGS)
-    create(org, by_label, views() + acls())
+    create(org, by_label, views() + acls() + AFTER_VIEWS)
 
 
 def fill_destination(org: Any) -> None:
@@ -461,3 +477,24 @@ def fill_picked(org: Any, by_label: ExampleObjects) -> None:
         source_id = by_label[label]["id"]
         rows = example_rows.picked(org.rows(kind, source_id), kind, source_id)
         insert(org, "dataset", by_label["library/traced"]["id"], rows)
+    change_picked(org, by_label)
+
+
+def change_picked(org: Any, by_label: ExampleObjects) -> None:
+    """Make the rows a former state: it names prompts, experiments and logs, and is evaluated.
+
+    Of each transaction, some rows change later and others do not.
+    """
+    traced = by_label["library/traced"]
+    cases = []
+    for answer in (None, "edited", "changed"):
+        made = [dict(row, expected=answer) for row in resolve(example_rows.MADE_FROM, by_label)]
+        insert(org, "dataset", traced["id"], made if answer is None else made[1:])
+        cases += org.rows("dataset", traced["id"])
+        if answer == "edited":
+            traced["picked"] = newest(org, traced["id"])
+            insert(org, "dataset", traced["id"], [{"id": cases[0]["id"]}])
+    create(org, by_label, objects.PICKED)
+    origins = [example_rows.origin("dataset", traced["id"], case) for case in cases]
+    rows = [{"id": f"replay {number}", "origin": made} for number, made in enumerate(origins)]
+    insert(org, "experiment", by_label["library/replayed"]["id"], rows)

@@ -145,6 +145,9 @@ BUNDLE = {"type": "bundle", "runtime_context": NODE, "location": {"type": "funct
 TOPIC_MAP = {"type": "topic_map", "source_facet": "Task", "embedding_model": "brain-embedding-1",
              "bundle_key": "topics/acme/7/bundle", "report_key": "topics/acme/7/report",
              "topic_names": {"0": "Refunds", "1": "Seats & luggage"},
+             "source_facet_function": {"type": "function", "id": "«support/task_facet»",
+                                       "version": "«support/task_facet._xact_id»"},
+             "automation_btql_filter": "metadata.project = '«support»'",
              "btql_filter": "root_span_id != '«support»'"}
 
 FUNCTIONS: List[Spec] = [
@@ -229,7 +232,8 @@ FUNCTIONS: List[Spec] = [
     ("function", "planner/remote", {
         "name": "Nightly evaluation", "slug": "nightly", "function_type": "task",
         "function_data": {"type": "remote_eval", "endpoint": "https://evals.acme.example/dev",
-                          "eval_name": "旅程", "parameters": {"days": 3}}}),
+                          "eval_name": "旅程", "parameters": {"days": 3},
+                          "parameters_version": "1000000000000000001"}}),
     ("function", "support/settings", {
         "name": "Answer settings", "slug": "answer-settings", "function_type": "parameters",
         "function_data": {"type": "parameters", "data": {"tone": "warm", "max_words": 120,
@@ -374,8 +378,22 @@ BASES: List[Spec] = [
     ("experiment", "support/bigger", {"base_exp_id": "«support/tools»"}),
 ]
 
+# A state of a dataset that was made from objects which are moved after the datasets.
+PICKED: List[Spec] = [
+    ("dataset_snapshot", "picked", {"dataset_id": "«library/traced»", "name": "as picked",
+                                    "xact_id": "«library/traced.picked»"}),
+    ("experiment", "library/replayed", {"name": "replayed", "dataset_id": "«library/traced»",
+        "dataset_version": "«library/traced.picked»"}),
+]
+
+FROM_THREAD: Dict[str, Any] = {
+    "prompt": {"type": "completion", "content": "{{input}}"}, "options": {"model": "gpt-4o"},
+    "preprocessor": {"type": "function", "id": "«support/flatten»",
+                     "version": "«support/flatten._xact_id»"}}
 # Created after the data: an origin cannot be patched, and these name a prompt and an experiment.
 LATE: List[Spec] = [
+    # A playground, which no API lists or makes: only other objects name it.
+    ("prompt_session", "support/playground", {"name": "Playground of Ana"}),
     ("function", "support/from_prompt", {
         "name": "Triage as a task", "slug": "triage-task", "function_type": "task",
         "function_data": {"type": "prompt"},
@@ -388,6 +406,21 @@ LATE: List[Spec] = [
             "expected\n"),
         "origin": {"object_type": "experiment", "object_id": "«support/baseline»",
             "internal": True}}),
+    ("function", "planner/other_ways", {
+        "name": "Other ways to name a function", "slug": "other-ways", "function_type": "task",
+        "function_data": {"type": "graph", "edges": {}, "nodes": {
+            "by id": at(0, 0, type="function", function={
+                "id": "«support/classify»", "version": "«support/classify._xact_id»"}),
+            "by slug": at(0, 1, type="function", function={
+                "project_id": "«library»", "slug": "search-policy"}),
+            "of a playground": at(0, 2, type="function", function={
+                "prompt_session_id": "«support/playground»",
+                "prompt_session_function_id": "first"})}}}),
+    ("function", "planner/thread", {
+        "name": "Thread", "slug": "thread", "function_type": "task",
+        "function_data": {"type": "prompt"}, "prompt_data": FROM_THREAD}),
+    ("prompt", "planner/gathered", {"name": "Gathered", "slug": "gathered",
+                                    "prompt_data": FROM_THREAD}),
     ("agent", "support/agent", {"name": "Night shift", "description": "Answers while we sleep",
                                 "metadata": {"prompt": "«support/triage»"}}),
     ("dataset_snapshot", "frozen", {"dataset_id": "«support/tickets»", "name": "as evaluated",
@@ -397,6 +430,4 @@ LATE: List[Spec] = [
       for state in ("drafted", "reviewed")],
     ("dataset_snapshot", "published", {"dataset_id": "«planner/trips»", "name": "published",
                                        "description": "三番目", "xact_id": "«planner/trips.head»"}),
-    # A playground, which no API lists or makes: only an ACL names it.
-    ("prompt_session", "support/playground", {"name": "Playground of Ana"}),
 ]

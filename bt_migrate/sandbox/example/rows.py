@@ -290,6 +290,17 @@ def picked(sources: List[Row], kind: str, object_id: str) -> List[Row]:
     ]
 
 
+# Rows of a dataset that name what is moved after the datasets.
+MADE_FROM: List[Row] = [
+    {"id": "stays", "input": 1, "metadata": {"made from": ["«support/reworded»"]}},
+    {"id": "made from experiments", "input": 2,
+     "metadata": {"made from": ["«support/baseline»", "«support/tools»"]}},
+    {"id": "made with a prompt", "input": 3, "metadata": {"prompt": {
+        "id": "«support/triage»", "project_id": "«support»", "version": "«support/triage._xact_id»",
+        "variables": {"n": 1}}}},
+]  # fmt: skip
+
+
 # -- awkward rows
 
 
