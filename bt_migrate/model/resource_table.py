@@ -151,6 +151,7 @@ PROJECTS = Resource(
     patch_only=("user_id",), if_ours=("user_id",),
     server=("settings",),  # moved by PROJECT_SETTINGS: POST does not take it
     references=(Reference("user_id", ("users",)),),
+    not_carried="its user, until that is a member of the destination",
     page="Projects",
 )  # fmt: skip
 PROJECT_GROUPS = Resource(
@@ -167,7 +168,9 @@ DATASETS = Resource(
     phase="migrate-datasets",
     create=("name", "description", "tags", "metadata"),
     patch=("name", "description", "tags", "metadata"),
-    server=("url_slug",), listed=BY_PROJECT, page="Datasets",
+    server=("url_slug",), listed=BY_PROJECT,
+    not_carried="earlier states, without --dataset-versions",
+    page="Datasets",
 )  # fmt: skip
 DATASET_SNAPSHOTS = Resource(
     "dataset_snapshots", "dataset_snapshot", "/v1/dataset_snapshot", PROJECT,
@@ -178,7 +181,9 @@ DATASET_SNAPSHOTS = Resource(
     references=(Reference("dataset_id", ("datasets",)),),
     pins=(Pin("xact_id", ("datasets",), of=("dataset_id",)),),
     needed=("dataset_id", "xact_id"), without_version="state_not_there",
-    beyond=True, asked_by="dataset_versions", page="DatasetSnapshots",
+    beyond=True, asked_by="dataset_versions",
+    not_carried="those of earlier states, without --dataset-versions",
+    page="DatasetSnapshots",
 )  # fmt: skip
 PROJECT_TAGS = Resource(
     "project_tags", "project_tag", "/v1/project_tag", PROJECT, ("name",),
@@ -264,7 +269,7 @@ FUNCTIONS = Resource(
         " with --bundles; then run the same command again"
     ),
     listed=BY_PROJECT, look_up_by="slug", sparse_answer=True, versioned=True,
-    not_carried="code bundles and topic maps; `metadata`",
+    not_carried="code bundles and topic maps; `metadata`; earlier versions, without --history",
     page="Functions",
 )  # fmt: skip
 PROMPTS = Resource(
@@ -277,7 +282,7 @@ PROMPTS = Resource(
     unwritable=("metadata", "function_data"),
     references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, look_up_by="slug",
     sparse_answer=True, versioned=True,
-    not_carried="`metadata`",
+    not_carried="`metadata`; earlier versions, without --history",
     page="Prompts",
 )  # fmt: skip
 ENV_VARS = Resource(
@@ -384,7 +389,9 @@ ENVIRONMENT_ASSIGNMENTS = Resource(
     references=(Reference("object_id", ("@object_type",)),),
     pins=(Pin("object_version", CALLABLE, of=("object_id",), keeps_latest=True),),
     needed=("object_version",), without_version="version_not_moved",
-    beyond=True, asked_by="history", page="Environments",
+    beyond=True, asked_by="history",
+    not_carried="those of earlier versions, without --history",
+    page="Environments",
 )  # fmt: skip
 PROJECT_SETTINGS = Resource(
     "project_settings", "project", "/v1/project", ORGANIZATION, ("name",),

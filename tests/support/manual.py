@@ -107,6 +107,9 @@ def resources() -> str:
 
 
 def moved() -> Iterable[Tuple[str, ...]]:
+    rows = "rows of logs, experiments and datasets"
+    phases = "`migrate-logs`, and with their objects"
+    yield rows, phases, "in part", "see [fidelity](fidelity.md)", ""
     for resource in OBJECT_RESOURCES:
         phases = ", ".join(
             f"`{name}`" for name in (resource.phase, resource.reacting_phase) if name
