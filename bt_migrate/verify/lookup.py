@@ -255,7 +255,7 @@ class RowLookup:
         wanted, actual = self.fetched(ids)
         return {
             row_id
-            for row_id in wanted
+            for row_id in wanted.keys() - self._refused.keys()
             if row_id not in actual
             or (
                 self._paths(*wanted[row_id], *actual[row_id])
