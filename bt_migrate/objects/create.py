@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Mapping
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
-from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.resource_table import EXPERIMENTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import owner_fields
 from bt_migrate.objects.paths import object_path
@@ -19,6 +20,7 @@ from bt_migrate.objects.proof import (
     date_is_of_creation,
     is_created,
 )
+from bt_migrate.objects.write import look_up
 
 GATEWAY_SLACK_S = 300  # between the Date of an answer, which may be a gateway's, and the server
 
@@ -36,12 +38,13 @@ def create_object(
     catalog: Catalog, resource: Resource, body: Mapping[str, Any], post: Callable[[], Answer]
 ) -> Created:
     """Call `post`, which POSTs the body, and find out whether that created the object."""
+    was_absent = _was_absent(catalog, resource, body)
     floor_s = _date_floor_s(catalog, resource)
     answer = post()
     received_s = time.time()
     dest_object = _shown(catalog, resource, body, answer.json)
     created_s = created_seconds(dest_object) if date_is_of_creation(resource) else 0.0
-    is_since = not created_s or created_s >= floor_s
+    is_since = not created_s or created_s >= floor_s or was_absent
     marked = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
     # The answer to a first try may have been lost: then the second one finds what the first made.
     marked_found = marked and not (answer.sent_again and created_s)
@@ -53,6 +56,22 @@ def create_object(
     elif not is_since:
         catalog.creation_clock.forget()
     return Created(dest_object, is_ours)
+
+
+def _was_absent(catalog: Catalog, resource: Resource, body: Mapping[str, Any]) -> bool:
+    """Whether a look-up by name, right before the POST, finds nothing.
+
+    That proves the creation, whatever the clock of a gateway says. Only until the creation clock is
+    known: from then on dates do. Not of experiments: a list may not show one yet, and no header
+    tells that POST found it.
+    """
+    if resource is EXPERIMENTS or not date_is_of_creation(resource):
+        return False
+    is_elsewhere = resource.scope == PROJECT and "project_id" not in body
+    if is_elsewhere or catalog.creation_clock.least_s(time.time()) is not None:
+        return False
+    by_name = replace(resource, look_up_by=MARKED_IF_FOUND.get(resource.name, ""))
+    return look_up(catalog.dest, by_name, dict(body)) is None
 
 
 def _shown(

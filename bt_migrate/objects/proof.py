@@ -21,7 +21,8 @@ FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SKEW_S = 0.05  # between the machines of one server
 INTENT_SLACK_S = 2.0  # a Date header has whole seconds
 # assumption: names_are_found
-MARKED_IF_FOUND = ("projects", "datasets")  # kinds that are recorded to carry the header
+# kinds that are recorded to carry the header -> parameter of their list that names one
+MARKED_IF_FOUND = {"projects": "project_name", "datasets": "dataset_name"}
 # Fields that people fill in and that no server fills in by itself.
 FILLED_IN_BY_PEOPLE = ("description", "metadata", "tags")
 

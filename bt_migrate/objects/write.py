@@ -58,14 +58,17 @@ def may_lack(resource: Resource, body: Mapping[str, Any], place: Path) -> bool:
 
 
 def look_up(dest: Api, resource: Resource, body: JsonObject) -> Optional[Dict[str, Any]]:
-    """The destination's object that has the natural key now, asked for by that key.
+    """The destination's object that has the natural key now, asked for by that key if the kind's
+    list takes it.
 
     Also one whose key differs in case, blanks or Unicode form, where the server takes that for the
     same: it answers with nothing else.
     """
     field = resource.key[-1]
-    path, params = resource.path, {resource.look_up_by: body[field]}
+    path = resource.path
+    params = {resource.look_up_by: body[field]} if resource.look_up_by else {}
     if resource.scope == PROJECT:
+        path = resource.path_in(body["project_id"])
         params["project_id"] = body["project_id"]
     elif resource.scope == OWNER:
         path, of_owner = list_of_owner(resource, (body["object_type"], body["object_id"]))

@@ -27,7 +27,16 @@ from tests.support.orgs import (
     runs,
     tiny_pair,
 )
-from tests.support.undoing import SMALL, found, inhabit, plain, planned_lines, undo, undo_run
+from tests.support.undoing import (
+    SMALL,
+    found,
+    inhabit,
+    plain,
+    planned_lines,
+    shift_dates,
+    undo,
+    undo_run,
+)
 
 
 def last_run(root: Path) -> Any:
@@ -180,6 +189,19 @@ class Hidden:
             there = [obj for obj in self.pair.dest.objects(self.kind) if obj != self.obj]
             return Answer(200, json.dumps({"objects": there[::-1]}).encode())
         return None
+
+
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_what_a_run_created_is_known_whatever_the_gateways_clock_says(
+    ahead_s: int, pair: Pair, tmp_path: Path
+) -> None:
+    before = everything(pair.dest)
+    shift_dates(pair.sandbox, ahead_s)
+    assert run(pair.sandbox, tmp_path / "runs").code == 0
+    counted = [entry["outcomes"] for entry in report(tmp_path / "runs")["objects"]]
+    assert not any("found" in outcomes for outcomes in counted), counted
+    done = undo(pair, tmp_path / "runs", "--yes")
+    assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out
 
 
 @pytest.mark.parametrize("described", [True, False])

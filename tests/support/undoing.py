@@ -17,6 +17,22 @@ SMALL = {
 GRAPH = {"type": "graph", "nodes": {}, "edges": {}}
 
 
+class ShiftedClock:
+    """The clock that a gateway shows in its answers."""
+
+    def __init__(self, clock: Any, ahead_s: int) -> None:
+        self._clock = clock
+        self._ahead_s = ahead_s
+
+    def seconds(self) -> float:
+        return float(self._clock.seconds() + self._ahead_s)
+
+
+def shift_dates(sandbox: Any, ahead_s: int) -> None:
+    for origin in sandbox._origins:
+        origin.clock = ShiftedClock(sandbox.clock, ahead_s)
+
+
 def undo(pair: Any, root: Path, *args: str) -> Ended:
     """Undo the newest run; the source's key is not good any more."""
     return undo_run(pair, runs(root)[-1], *args)

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Dict, Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import findings, runs
-from tests.support.row_runs import World, small_rows, told, world
+from tests.support.row_runs import small_rows, told, world
 from tests.support.syncs import KINDS, LOGS, equal, holder, living, row, sent, sync, twin
-from tests.support.undoing import undo_run
+from tests.support.undoing import shift_dates, undo_run
 
 DELETES = ("--propagate-deletes", "--max-deletes", "20%")
-
-
-class ShiftedClock:
-    """The clock that a gateway shows in its answers."""
-
-    def __init__(self, clock: Any, ahead_s: int) -> None:
-        self._clock = clock
-        self._ahead_s = ahead_s
-
-    def seconds(self) -> float:
-        return float(self._clock.seconds() + self._ahead_s)
-
-
-def shift_dates(w: World, ahead_s: int) -> None:
-    for origin in w.sandbox._origins:
-        origin.clock = ShiftedClock(w.sandbox.clock, ahead_s)
 
 
 @pytest.mark.parametrize("seen", ["true", "false"])
@@ -38,7 +22,7 @@ def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_sa
     ahead_s: int, seen: str, tmp_path: Path
 ) -> None:
     with living(tmp_path) as w:
-        shift_dates(w, ahead_s)
+        shift_dates(w.sandbox, ahead_s)
         assert (sync(w, MIGRATION_EVENTS_USE_SEEN_DB=seen).code, equal(w)) == (0, True)
         w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="by a person")])
         edits = [row("r00003", output="by the source"), row("r00004", output="by the source")]
@@ -56,7 +40,7 @@ def test_rows_arrive_although_the_dates_of_answers_are_ahead_of_all_transactions
 ) -> None:
     """By the clock each of these rows was written before the sync mark."""
     with living(tmp_path) as w:
-        shift_dates(w, ahead_s)
+        shift_dates(w.sandbox, ahead_s)
         assert (sync(w).code, equal(w)) == (0, True)
         for number in range(3):
             edits = [row(f"new {number}"), row("r00003", metadata={"n": number})]
@@ -72,7 +56,7 @@ def test_rows_arrive_although_the_dates_of_answers_are_ahead_of_all_transactions
 def test_rows_of_every_delivery_are_known_as_ours(kind: str, tmp_path: Path) -> None:
     """Of the copy, of its last page, of a sync, and of rows that a sync found."""
     with living(tmp_path) as w:
-        shift_dates(w, -3600)
+        shift_dates(w.sandbox, -3600)
         assert sync(w, MIGRATION_EVENTS_FETCH_LIMIT="10").code == 0
         for number in range(3):
             edited = [row(f"r{place:05}", metadata={"n": number}) for place in (0, 15, 29)]
