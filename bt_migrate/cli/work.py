@@ -268,6 +268,10 @@ def _work_logged(start: Start, settings: Settings, run: RunDirectory) -> int:
         session.error = str(error)
         code = error.exit_code
         raise
+    except KeyboardInterrupt:  # the second Ctrl-C
+        session.error = start.ending.reason
+        code = EXIT_INTERRUPTED
+        raise
     finally:
         _close_session(start, run, session, began)
         try:

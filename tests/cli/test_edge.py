@@ -278,6 +278,25 @@ def test_a_second_signal_ends_the_process_within_two_seconds_whatever_hangs(
     assert differences(pair) == []
 
 
+def test_a_run_that_is_stopped_at_once_is_reported_as_interrupted(
+    pair: Pair, tmp_path: Path
+) -> None:
+    asked = threading.Event()
+    pair.sandbox.latency = {"btql": 5.0}
+    pair.sandbox.on_request = lambda number, moment, method, path: (
+        asked.set() if path == "/btql" else None
+    )
+    with started(pair.sandbox, tmp_path / "runs") as process:
+        assert asked.wait(60) and process.stderr and process.stdout
+        process.send_signal(signal.SIGINT)
+        assert any("press Ctrl-C again" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        said = process.stdout.read().partition("\n")[0]
+    # Where the machine is so slow that the process was ended first, it said nothing.
+    assert said in ("", "Migration interrupted: acme -> globex")
+
+
 def test_a_deleted_current_folder_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
