@@ -24,7 +24,10 @@ class BundleFiles:
     files: Mapping[str, Tuple[Path, ...]] = field(default_factory=dict)
 
     def find(self, bundle_id: str, project: str, slug: str) -> Optional[Path]:
-        """Returns the file of a function's bundle. Raises UsageError if two files match."""
+        """Returns the file of a function's bundle.
+
+        Raises UsageError if two files match, or if the file is empty.
+        """
         return self._named(bundle_id, "") or self._named(slug, project)
 
     def _named(self, name: str, folder: str) -> Optional[Path]:
@@ -35,6 +38,8 @@ class BundleFiles:
         ]
         if len(matches) > 1:
             raise UsageError(f"{self.option}: {matches[0]} and {matches[1]} are both named {name}")
+        if matches and not matches[0].stat().st_size:
+            raise UsageError(f"{self.option}: {matches[0]} is empty")
         return matches[0] if matches else None
 
 

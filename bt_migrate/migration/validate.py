@@ -20,12 +20,20 @@ from bt_migrate.model.activation import acts_not, missing_words
 from bt_migrate.model.findings import UNSEEN
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
-from bt_migrate.model.resource_table import DATASETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
+from bt_migrate.model.resource_table import (
+    DATASETS,
+    EXPERIMENTS,
+    FUNCTIONS,
+    OBJECT_RESOURCES,
+    PROJECTS,
+    USERS,
+)
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
-from bt_migrate.objects.bundles import bundle_file
+from bt_migrate.objects.bundles import bundle_file, unused_files
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
+from bt_migrate.report.display import and_more
 from bt_migrate.report.measures import estimate_text, states_text
 from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
 from bt_migrate.rows.estimate import Listed, estimate, objects_counted, shown_count, total
@@ -49,6 +57,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
         catalog.lists.prefetch(*_lists(migration))
         right = write_right.result()
         projects = catalog.lists.projects()
+        _warn_of_unused_bundles(catalog)
         result = {
             "source": _side(catalog.source),
             "destination": _side(catalog.dest),
@@ -207,6 +216,15 @@ def _object_counts(catalog: Catalog, projects: Sequence[JsonObject]) -> Dict[str
                 for project in projects
             }
     return counts
+
+
+def _warn_of_unused_bundles(catalog: Catalog) -> None:
+    if not catalog.settings.bundles.files or not catalog.settings.selects(FUNCTIONS.name):
+        return
+    unused = unused_files(catalog.lists, FUNCTIONS)
+    if unused:
+        text = and_more(f"{unused[0].parent.name}/{unused[0].name}", len(unused) - 1)
+        log.warning("--bundles: no function has a bundle named like %s", text)
 
 
 def _cannot_move(catalog: Catalog, projects: Sequence[JsonObject]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from bt_migrate.api.answers import an_object
 from bt_migrate.api.client import Api
@@ -106,6 +106,13 @@ def with_bundle_id(body: Mapping[str, Any], bundle_id: str) -> Dict[str, Any]:
     """The body of a function with another bundle."""
     data = {**body["function_data"]["data"], "bundle_id": bundle_id}
     return {**body, "function_data": {**body["function_data"], "data": data}}
+
+
+def unused_files(lists: Lists, resource: Resource) -> List[Path]:
+    """The files in the folder of --bundles that are of no object of the kind."""
+    files = [path for paths in lists.settings.bundles.files.values() for path in paths]
+    used = {bundle_file(lists, resource, obj) for obj in lists.source_list_or_empty(resource)}
+    return [path for path in files if path not in used]
 
 
 def bundle_file(lists: Lists, resource: Resource, source: Mapping[str, Any]) -> Optional[Path]:

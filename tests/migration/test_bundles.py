@@ -138,6 +138,27 @@ def test_a_bundle_that_a_person_has_is_uploaded_and_everything_follows(tmp_path:
         assert slugs == ["bundled", "graph", "p"]
 
 
+def test_files_that_are_of_no_function_are_said_and_an_empty_file_is_refused(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "bundles"
+    (folder / "Alpha").mkdir(parents=True)
+    for name in ("bundled.js", "Alpha/bundled.js"):
+        (folder / name).write_bytes(CODE)
+    with people_pair() as pair:
+        add_bundled(pair.source)
+        arguments = ("--bundles", str(folder))
+        done = run(pair.sandbox, tmp_path / "state", *arguments, "--dry-run")
+        said = "no function has a bundle named like bundles/bundled.js and 1 more"
+        assert (done.code, said in " ".join(done.err.split())) == (0, True), done.err
+        (folder / "alpha").mkdir()
+        empty = folder / "alpha" / "bundled.js"
+        empty.touch()
+        done = run(pair.sandbox, tmp_path / "state", *arguments, "--new-run")
+        assert (done.code, f"{empty} is empty" in done.err) == (2, True), done.err
+        assert pair.sandbox.writes("globex") == []
+
+
 @pytest.mark.recorded  # an older data plane has no assignments of environments
 @pytest.mark.parametrize(("number", "path"), [(2, "/v1/project_score"), (1, "/v1/acl")])
 def test_bundles_are_uploaded_by_a_resumed_run_whose_definitions_are_done(
@@ -188,7 +209,7 @@ def slow_views() -> Callable[[str, str, bytes], None]:
 def files(folder: Path, *names: str) -> BundleFiles:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
+        (folder / name).write_bytes(CODE)
     return bundle_files("--bundles", str(folder))
 
 
