@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Callable, Deque, Dict, Optional, Tuple
 
+from bt_migrate.api.jitter import jittered
+
 MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
 LOOK_S = 0.2
@@ -28,10 +30,6 @@ LAST_SHARE = 0.1
 # After a Retry-After of 0, the shortest pause doubles with each refusal, up to this.
 MAX_FLOOR_S = 5.0
 FLOOR_S = 0.1
-# part of a pause that is added at random
-JITTER = 0.25
-# at most, to the pause that a server asked for
-MAX_JITTER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -397,11 +395,9 @@ class Throttle:
             if refusal.rate and window.learn(refusal.rate) and query:
                 self.is_learnt = True
             pause = self._backoff_s(window, refusal.times, base_s)
-            most_jitter_s = math.inf
             if refusal.retry_after is not None:
                 floor_s = min(MAX_FLOOR_S, FLOOR_S * 2.0 ** min(refusal.times - 1, 16))
                 pause = max(refusal.retry_after, floor_s)
-                most_jitter_s = MAX_JITTER_S
             now = self._clock()
             of_route_only = self._count_in_a_row(refusal, now, query=query)
             if not (window.number or of_route_only):
@@ -410,7 +406,7 @@ class Throttle:
                     least_s = pause
                 probe_s = self._paces[query].refused(refusal.started_s, least_s, now)
                 pause = max(pause, probe_s)
-            pause += min(JITTER * pause, most_jitter_s) * self._random()
+            pause = jittered(pause, self._random(), is_asked=refusal.retry_after is not None)
             self._open_at = max(self._open_at, now + pause)
             return pause
 

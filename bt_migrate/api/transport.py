@@ -29,10 +29,11 @@ from bt_migrate.api.http import (
     retry_after_s,
     text_of_page,
 )
+from bt_migrate.api.jitter import jittered
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.request import Answer, Endpoint, Json, Limits, Request, Tries
 from bt_migrate.api.server_clock import ServerClock
-from bt_migrate.api.throttle import JITTER, MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
+from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
 from bt_migrate.errors import (
     AnswerError,
     ApiError,
@@ -125,8 +126,7 @@ class Transport:
         if failures > self.limits.attempts:
             least_s = max(least_s, OUTAGE_DELAY_S)
         pause_s = min(MAX_BACKOFF_S, least_s * 2.0 ** min(failures - 1, 16))
-        # with jitter, so that threads that failed together do not retry together
-        return pause_s * (1 + JITTER * self._random())
+        return jittered(pause_s, self._random())
 
     def exchange(self, request: Request, org_name: str = "") -> Answer:
         """Sends the request until it is answered. `org_name` is named in a query's header."""
@@ -380,7 +380,8 @@ class Transport:
         tries.failures += 1
         tries.failed_s = tries.failed_s or time.monotonic()
         self.retries += 1
-        pause_s = max(least_s, self.backoff_s(tries.failures))
+        asked_s = jittered(least_s, self._random(), is_asked=True)
+        pause_s = max(asked_s, self.backoff_s(tries.failures))
         log.warning(
             "%s (failed %d of %d tries, next in %.0f s)",
             problem,

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
+from bt_migrate.api.jitter import jittered
 from bt_migrate.api.throttle import ConcurrencyLimit, Refused, Throttle
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.orgs import most_in_flight
@@ -160,6 +161,24 @@ def test_each_pause_has_jitter(refusal: Refused, least: float, most: float) -> N
         return Throttle(rand=lambda: share).refused(refusal, 1.0)
 
     assert [pause(share) for share in (0.0, 0.5, 1.0)] == [least, (least + most) / 2, most]
+
+
+@pytest.mark.parametrize(
+    ("pause", "is_asked", "expected"),
+    [
+        (4.0, False, [4.0, 4.5, 5.0]),
+        (60.0, False, [60.0, 67.5, 75.0]),
+        (0.4, True, [0.4, 0.45, 0.5]),
+        (60.0, True, [60.0, 60.5, 61.0]),
+        (0.0, True, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_jitter_is_a_quarter_and_of_a_pause_that_was_asked_for_a_second_at_most(
+    pause: float, is_asked: bool, expected: List[float]
+) -> None:
+    shares = (0.0, 0.5, 1.0)
+    found = [jittered(pause, share, is_asked=is_asked) for share in shares]
+    assert found == pytest.approx(expected)
 
 
 def test_without_a_refusal_pauses_grow_no_more() -> None:
