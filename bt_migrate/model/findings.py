@@ -175,8 +175,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "version_pin_removed": Kind(
         LOSS,
-        "a version referred to a transaction of the source; the reference now means the latest"
-        " version",
+        "a reference was pinned to a version that exists in the source only; it now follows the"
+        " latest version",
         "pin the version again if it must not move on",
         False,
         "pinned versions; references follow the latest version ({where})",
@@ -394,7 +394,8 @@ KINDS: Mapping[str, Kind] = {
     "row_differs": Kind(
         FAILURE,
         "rows exist in the destination with other content; they were left as they are",
-        "delete the wrong rows in the destination, then run the same command again",
+        "delete the wrong rows in the destination and run the same command again, or accept the"
+        " difference with bin/accept",
         False,
         "{rows:row} exist with other content and were left, in {names}",
     ),
