@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import pytest
 
@@ -21,9 +22,10 @@ from bt_migrate.report.display import (
     wrapped,
 )
 from bt_migrate.report.measures import estimate_text
-from bt_migrate.report.screen import in_one_line_each
+from bt_migrate.report.screen import in_one_line_each, screen_text, summary_line
 from bt_migrate.report.sections import time_lines
 from bt_migrate.report.summary import matrix_lines
+from bt_migrate.sandbox.http.faults import Fault
 from tests.support.orgs import Pair, report, run, runs
 
 
@@ -48,16 +50,41 @@ def test_validation_says_that_it_passed_with_counts_sizes_minutes_and_rights(
     assert record["validation"]["rows"] == {"datasets": 90, "experiments": 90, "logs": 300}
 
 
-def test_text_json_and_report_hold_the_same_numbers(pair: Pair, tmp_path: Path) -> None:
-    end = run(pair.sandbox, tmp_path / "runs", "--json", "--verify")
-    record, told = json.loads(end.out), report(tmp_path / "runs")
+REFUSED = Fault("status", "globex", "POST", path="^/v1/prompt$", times=1, status=400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault", "starts"),
+    [
+        (("--verify",), None, 1),
+        (("--verify",), REFUSED, 1),
+        (("--verify", "--since-last"), None, 2),
+        (("--dry-run",), None, 1),
+    ],
+    ids=["good", "failing", "sync", "plan"],
+)
+def test_text_json_and_report_hold_the_same_numbers(
+    arguments: Sequence[str], fault: Optional[Fault], starts: int, pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    if fault:
+        pair.sandbox.faults.add(replace(fault))
+    for _ in range(starts):
+        end = run(pair.sandbox, root, "--json", *arguments)
+    record, told = json.loads(end.out), report(root)
     for name in ("totals", "this_start", "to_do", "failed", "lost", "next_commands", "status"):
         assert record[name] == told[name], name
-    summary = (runs(tmp_path / "runs")[0] / "migration_summary.txt").read_text(encoding="utf-8")
+    summary = (runs(root)[-1] / "migration_summary.txt").read_text(encoding="utf-8")
+    page = (runs(root)[-1] / "report.html").read_text(encoding="ascii")
     printed = " ".join(summary.split())
     sections = [*told["to_do"], *told["failed"], *told["lost"]]
     assert sections and all(" ".join(line["text"].split()) in printed for line in sections)
-    assert max(map(len, summary.splitlines()[:3])) <= 80
+    assert all(json.dumps(line["text"])[1:-1] in page for line in sections)
+    small = " ".join(screen_text(told, 20).split())
+    for name, count in [*told["totals"]["objects"].items(), *told["totals"]["rows"].items()]:
+        if name not in ("fetched", "bytes"):
+            assert all(f"{count:,} {name}" in text for text in (summary_line(told), small)), name
+    assert max(map(len, summary.splitlines()[:2])) <= 80
     assert summary.splitlines()[-1].startswith("Next: ")
 
 
