@@ -9,6 +9,7 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource import Resource
+from bt_migrate.objects.version_mapping import VersionMapping, read_version_mapping
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, readable_runs_in
 
@@ -69,6 +70,7 @@ class EarlierRuns:
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
     _created: Optional[Dict[str, Set[str]]] = None
+    _versions: Optional[List[VersionMapping]] = None
     _not_taken: Optional[Dict[str, Set[str]]] = None
     # those that it has known since
     _taken: Dict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -157,6 +159,24 @@ class EarlierRuns:
                     if run.same_pair(self.run.record, dry_run=False):
                         _add_created(self._created, run)
             return self._created[resource_name]
+
+    def dest_versions(self, source_id: str, row_id: str, version: object) -> Set[str]:
+        """Returns the versions that are the copy of that version of a row, by any of these runs.
+
+        There may be several: the transaction that wrote the row, and those of later states that
+        still show it.
+        """
+        with self.lock:
+            if self._versions is None:
+                self._versions = [
+                    read_version_mapping(run, self.lock, of_rows=True)
+                    for run in readable_runs_in(self.run.path.parent)
+                    if run.same_pair(self.run.record, dry_run=False)
+                ]
+            found = {mapping.dest_version(source_id, version) for mapping in self._versions}
+            for mapping in self._versions:
+                found.add(mapping.dest_version_of_row(source_id, row_id, version))
+            return {dest_version for dest_version in found if dest_version}
 
     def _read(self) -> Dict[Tuple[str, str], str]:
         if self._incomplete is None:

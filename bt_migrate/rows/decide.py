@@ -17,14 +17,23 @@ from bt_migrate.model.equality import DIGEST_BYTES, row_digest, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
-from bt_migrate.model.references import Path, Resolve
+from bt_migrate.model.references import Path, Resolve, value_at
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.read import found_rows
-from bt_migrate.rows.rewrite import comments_of, insertable_row, without_lost_versions
+from bt_migrate.rows.rewrite import (
+    VERSION_PLACES,
+    comments_of,
+    insertable_row,
+)
 from bt_migrate.rows.streams import PageEnd, StreamCopy
+from bt_migrate.rows.versions_there import (
+    with_same_version,
+    without_late_versions,
+    without_lost_versions,
+)
 from bt_migrate.state.seen_rows import DeferredReference, DeliveredRow
 from bt_migrate.state.sqlite import id_bytes, id_text
 
@@ -162,8 +171,8 @@ class RowDecider:
             judged[row["id"]] = _judge(encoded, out, held[row["id"]])
             if judged[row["id"]] == DIFFERS:
                 late = self._encoder.late_references(row)
-                unknown = without_lost_versions(row, out, {}) is not None
-                if late or encoded.attachments or unknown:
+                pinned = any(value_at(row, place) is not None for place in VERSION_PLACES)
+                if late or encoded.attachments or pinned:
                     doubtful[row["id"]] = (new_row, late)
         if doubtful:
             sizes = {row_id: len(new_row[1].body) for row_id, (new_row, _) in doubtful.items()}
@@ -309,16 +318,17 @@ class RowDecider:
     ) -> str:
         """Judges a row that differs from the one that is there by more than its comments."""
         row, encoded, out = new_row
+        existing = with_same_version(self._catalog, row, out, existing)
         unpinned = without_lost_versions(row, out, existing)
-        if unpinned is None:
-            judged = DIFFERS
-        else:
-            judged = _judge(encoded, out, remembered(self._kind, unpinned))
+        unpinned = existing if unpinned is None else unpinned
+        judged = _judge(encoded, out, remembered(self._kind, unpinned))
         if judged != DIFFERS:
             return judged
-        there = existing if unpinned is None else unpinned
+        bare = without_late_versions(out, unpinned)
+        if bare and _judge(encoded, bare, remembered(self._kind, unpinned)) != DIFFERS:
+            return UPDATED
         unfinished = (late or encoded.attachments) and self._encoder.is_left_unfinished(
-            encoded, out, there, late
+            encoded, out, unpinned, late
         )
         return UPDATED if unfinished else DIFFERS
 

@@ -50,6 +50,9 @@ log = logging.getLogger("bt_migrate.rows")
 BEGUN = "begun"
 WAITS = "waits"
 REPLAY_DONE = "done"
+# How often a version is tried if rows of it are refused.
+TRIES = 2
+REFUSED = "row_refused"
 # Answers to a read of an earlier state by a server that does not keep it.
 NO_VERSIONS = frozenset((400, 403, 404, 405, 501))
 
@@ -118,6 +121,7 @@ def _replay_newer(shared: SharedCopy, member: StreamCopy, problems: FindingCount
     for version in _unmapped(shared, stream):
         shared.check()
         bounds = Bounds(after_xact=member.above, version=version)
+        member.lacks_rows = False
         problem = _out_of_reach(shared, member, version)
         if not problem:
             problem = _replay_version(shared, member, bounds)
@@ -155,6 +159,7 @@ def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts)
 def _replay_each(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:
     stream = member.stream
     mapping = shared.catalog.versions
+    # the last version of which all rows were accepted: the next one is made from it
     before = 0
     for number, version in enumerate(stream.versions):
         shared.check()
@@ -172,7 +177,8 @@ def _replay_each(shared: SharedCopy, member: StreamCopy, problems: FindingCounts
                 problems.add("dataset_version_left", str(version), detail=problem)
             else:
                 _record(shared, member, version)
-        before = version
+        if not member.lacks_rows:
+            before = version
     try:
         _write_named(shared, member, before, None)
     except ApiError as error:
@@ -187,9 +193,14 @@ def _shows_no_past(shared: SharedCopy, error: ApiError) -> bool:
 
 def _replay_up_to(shared: SharedCopy, member: StreamCopy, before: int, version: int) -> str:
     """Replay one version, of which `before` is the one before. Returns why it is not equal."""
-    reached = _write_named(shared, member, before, version)
-    bounds = Bounds(after_xact=reached or None, version=version)
-    return _replay_version(shared, member, bounds)
+    for _ in range(TRIES):
+        member.lacks_rows = False
+        reached = _write_named(shared, member, before, version)
+        bounds = Bounds(after_xact=reached or None, version=version)
+        problem = _replay_version(shared, member, bounds)
+        if not member.lacks_rows:
+            break
+    return problem
 
 
 def _record(shared: SharedCopy, member: StreamCopy, version: int) -> None:
@@ -247,6 +258,9 @@ def _write_rows(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> None:
     Pump(shared, [member]).copy_all(reader)
     if member.error:
         raise member.error
+    kinds = {record["kind"] for record in member.state.findings}
+    member.lacks_attachments = member.lacks_attachments or NOT_COPIED in kinds
+    member.lacks_rows = member.lacks_rows or REFUSED in kinds
     if any(_is_untried(catalog, *reference) for reference in _awaited(shared, member)):
         raise _WaitsForOthers
 
@@ -283,8 +297,6 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
     stream = member.stream
     source = shared.catalog.source
     _write_rows(shared, member, bounds)
-    if any(record["kind"] == NOT_COPIED for record in member.state.findings):
-        member.lacks_attachments = True
     at_version = Bounds(version=bounds.version)
     wanted = count_inside(source, stream.kind.name, [stream.source_id], at_version)
     held = member.seen.count_held(stream.source_id)
@@ -297,6 +309,8 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
         raise unusable_answer(source, short_read_text(wanted, held))
     if held < wanted:
         return f"{wanted - held:,} of its rows did not arrive"
+    if member.lacks_rows:
+        return "rows of it were refused"
     if member.lacks_attachments:
         return "attachments of its rows could not be copied"
     if not member.seen.last_dest_xact(stream.source_id):

@@ -19,10 +19,8 @@ from bt_migrate.model.references import (
     Resolve,
     ResolveVersion,
     no_version,
-    remove,
     rewrite_known_ids,
     strings,
-    value_at,
 )
 from bt_migrate.model.resource import Pin
 from bt_migrate.model.resource_table import CALLABLE
@@ -46,7 +44,8 @@ PROMPT_REFERENCE = {
 }
 ORIGIN_PIN = "origin._xact_id"
 # Versions in a row.
-VERSION_PLACES: Tuple[Path, ...] = (("origin", "_xact_id"), ("metadata", "prompt", "version"))
+ORIGIN_VERSION: Path = ("origin", "_xact_id")
+VERSION_PLACES: Tuple[Path, ...] = (ORIGIN_VERSION, ("metadata", "prompt", "version"))
 PROMPT_PLACE = ("metadata", "prompt")
 PROMPT_ID_PLACE = (*PROMPT_PLACE, "id")
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
@@ -321,28 +320,6 @@ def _rewrite_strays(
     """Replace each string of the field that is a source id; remove those without a counterpart."""
     texts = strings(row.get(name), (name,))
     notes.unresolved.extend(rewrite_known_ids(row, texts, resolve, known_ids))
-
-
-def without_lost_versions(
-    row: Mapping[str, Any], out: Mapping[str, Any], there: Dict[str, Any]
-) -> Optional[Dict[str, Any]]:
-    """Returns the destination's row without versions for which none is known now.
-
-    The run that wrote the row may have known them. `row` is the source's, `out` what would be
-    written. None if no version was removed from the row.
-    """
-    lost = [
-        place
-        for place in VERSION_PLACES
-        if value_at(row, place) is not None and value_at(out, place) is None
-    ]
-    if not lost:
-        return None
-    changed: Dict[str, Any] = copied(there)
-    for place in lost:
-        if value_at(changed, place) is not None:
-            remove(changed, place)
-    return changed
 
 
 def may_hold_references(row: Mapping[str, Any]) -> bool:

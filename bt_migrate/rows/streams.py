@@ -96,6 +96,8 @@ class StreamCopy:
         self.replays = False
         # an earlier state lacks attachments that could not be copied, and so do the later ones
         self.lacks_attachments = False
+        # the destination refused rows of the state that is being written
+        self.lacks_rows = False
         self._seen: Optional[SeenRows] = None
         self._resuming: Optional[bool] = None
         self._lock = threading.Lock()

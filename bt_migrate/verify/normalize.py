@@ -35,8 +35,8 @@ from bt_migrate.rows.rewrite import (
     comment_record,
     comments_of,
     held_fields,
-    without_lost_versions,
 )
+from bt_migrate.rows.versions_there import without_lost_versions
 from bt_migrate.verify.traces import id_in
 from bt_migrate.verify.versions import asked_history
 

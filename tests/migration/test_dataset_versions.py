@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.faults import Fault
 from tests.support.claims import untrue_claims
 from tests.support.compare_orgs import differences
 from tests.support.kills import Kill, at_requests, seeded_kills, starts
@@ -449,3 +450,21 @@ def read_by_sdk(pair: Pair, key: str, asked: List[List[str]], file: Path) -> Any
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 6, 7])
+def test_a_request_that_is_refused_once_leaves_each_later_start_equal(
+    after: int, tmp_path: Path
+) -> None:
+    """Rows of one state, or its deletions: the states after it are made from the one before."""
+    with timed_pair() as pair:
+        fault = Fault("status", "globex", "POST", "logs3|insert$", after=after, status=400)
+        pair.sandbox.faults.add(fault)
+        first = run(pair.sandbox, tmp_path / "runs", VERSIONS, **SMALL)
+        assert pair.sandbox.faults.hits(fault) == 1
+        # The first goes on with the same run if that is not complete; the others are new runs.
+        codes = [
+            run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify", "--full", **SMALL).code
+            for _ in range(4)
+        ]
+        assert codes == [0, 0, 0, 0], (first.code, first.out)
