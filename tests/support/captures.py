@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 from bt_migrate.cli.live_lines import Window as LiveWindow
 from bt_migrate.cli.live_lines import live_lines
 from bt_migrate.cli.progress import bar_drawer
-from bt_migrate.cli.status_text import status_lines
+from bt_migrate.cli.status_text import broken_lines, status_lines
 from bt_migrate.report.display import columns_of
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.orgs import REPOSITORY, Pair, environment, tiny_pair
@@ -37,6 +37,7 @@ class Shot(NamedTuple):
 SHOTS = (
     Shot("validate", "validate", ()),
     Shot("failing", "migrate_all", ("--no-verify",), code=1),
+    Shot("failing-120x34", "migrate_all", ("--no-verify",), LARGE, code=1),
     Shot("completed", "migrate_all", ("--full",), LARGE),
     Shot("verify", "verify", ("--full",)),
 )
@@ -51,7 +52,7 @@ def captures_of_programs() -> Iterator[Tuple[str, str]]:
 
 def _capture(shot: Shot, pair: Pair, folder: Path) -> str:
     env = environment(pair.sandbox, TERM="xterm", NO_COLOR="1", MIGRATION_VERIFY_WAIT="0")
-    if shot.name == "failing":
+    if shot.name.startswith("failing"):
         refused = Fault("status", "globex", "POST", path="^/v1/prompt$", times=1, status=400)
         pair.sandbox.faults.add(refused)
     module = f"bt_migrate.phases.{shot.program}"
@@ -117,6 +118,13 @@ RUNNING: Dict[str, Any] = {
 }  # fmt: skip
 
 
+FAILED: Dict[str, Any] = {
+    "state": "finished", "result": "incomplete", "phases_done": ["validate", "migrate-logs"],
+    "streams": [{**STREAMS[0], "error": "destination: POST /logs3 was answered 413"}],
+    "verification": "NOT EQUAL: 1 of 150 objects differs",
+}  # fmt: skip
+
+
 def captures_of_moments() -> Iterator[Tuple[str, str]]:
     """Yields (name, text) of the pinned lines, and of bin/status, at some moments."""
     draw_bar = bar_drawer("utf-8")
@@ -128,8 +136,14 @@ def captures_of_moments() -> Iterator[Tuple[str, str]]:
             yield f"{moment}-{window.columns}x{window.lines}", _text(_fitting(lines, window))
         status = {**LIVE, **RUNNING, **changes}
         status["state"] = "paused" if status["paused"] else "running"
-        lines = status_lines(status, NOW, USUAL.lines - 1)
-        yield f"status-{moment}", _text(_fitting(lines, USUAL))
+        yield f"status-{moment}", _status(status, USUAL)
+    yield "status-failed", _status({**LIVE, **RUNNING, **FAILED}, USUAL)
+    yield "status-running-40x10", _status({**LIVE, **RUNNING}, SMALL)
+
+
+def _status(status: Dict[str, Any], window: Window) -> str:
+    lines = broken_lines(status_lines(status, NOW, window.lines - 1), window.columns)
+    return _text(_fitting(lines[: window.lines - 1], window))
 
 
 def _text(lines: List[str]) -> str:
