@@ -173,6 +173,7 @@ def test_a_row_that_lacks_an_attachment_and_has_a_version_that_is_forgotten_is_c
         assert (done.code, report(tmp_path / "fresh")["problems"]) == (0, []), done.last_words
 
 
+@SNAPSHOTS
 def test_a_state_whose_attachment_cannot_be_copied_is_left_and_so_are_the_later_ones(
     tmp_path: Path,
 ) -> None:
