@@ -83,6 +83,10 @@ class ConflictError(MigrationError):
     """With --on-conflict fail: objects exist with other content; nothing was written."""
 
 
+class DeletedError(MigrationError):
+    """A project that this run created or found was deleted in the destination meanwhile."""
+
+
 class LockedError(MigrationError):
     """Another process has locked the run directory."""
 

@@ -57,6 +57,7 @@ KEPT = [option.flag for option in (*SETTING_OPTIONS.values(), ENV_FILE) if optio
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
 CONFLICT_WORD = "--on-conflict fail"
+DELETED = re.compile(r"destination: project .* was deleted, or the key")
 SHARDS = 4
 
 
@@ -181,6 +182,10 @@ def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -
     if start.error.startswith(CONFLICT_WORD):
         arguments = [*without(arguments, ("--on-conflict",)), "--on-conflict", "update"]
         return start.again(arguments, "overwrites these objects; or with keep, leaves them")
+    if DELETED.match(start.error):
+        arguments = [*without(start.arguments, ("--state-dir", "--new-run")), "--new-run"]
+        comment = "moves all that is not there, in a new run"
+        return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
     command = DRIVER if report["status"] == "merged" else start.command
     comment = "continues where it stopped"
     if report["status"] == "failed":

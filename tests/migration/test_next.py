@@ -199,3 +199,25 @@ def test_rows_that_differ_beside_rows_of_a_person_are_accepted_by_the_next_comma
     assert (second.code, next_of(second)[0]) == (0, "migrate_all"), second.out
     third = run_next(pair, second, tmp_path / "runs")
     assert third.code == 0, third.out
+
+
+def test_a_project_that_a_person_deleted_in_the_destination_is_moved_by_the_next_command(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """To start again, for example: the unfinished run still knows the project."""
+    faults, root = pair.sandbox.faults, tmp_path / "runs"
+    faults.add(Fault("status", "globex", "POST", "^/v1/acl$", times=None, status=400, body="no"))
+    first = run(pair.sandbox, root, "--verify")
+    faults.clear()
+    beta = next(item for item in pair.dest.objects("project") if item["name"] == "beta")
+    pair.dest.delete("project", beta["id"])
+    writes = len(pair.sandbox.inserted)
+    second = run_next(pair, first, root)
+    assert (second.code, "project 'beta' was deleted" in second.err) == (3, True), second.err
+    assert len(pair.sandbox.inserted) == writes
+    third = run_next(pair, second, root)
+    compared = report(root)["verification"]
+    missing = [compared[part].get("missing", 0) for part in ("objects", "counts", "rows")]
+    assert (len(runs(root)), missing) == (2, [0, 0, 0]), third.out
+    # what refers to the project from outside still holds ids of the deleted one
+    assert next_of(third)[0] == "accept", third.out
