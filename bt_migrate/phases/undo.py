@@ -20,6 +20,8 @@ from bt_migrate.cli.streams import agrees
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo
+from bt_migrate.report.build import UNDONE, build_report
+from bt_migrate.report.write import write_report
 from bt_migrate.state.run_directory import RunDirectory, run_paths_in
 from bt_migrate.state.run_files import RUN_FILE
 
@@ -43,6 +45,8 @@ def run(settings: Settings, ending: Ending) -> int:
             settings = replace(settings, yes=True, quiet=True)  # the list was shown
             with Operator(directory, [dest], ending, NAME):
                 undone = undo(dest, directory, settings)
+        if settings.yes:
+            write_report(directory, build_report(directory, UNDONE), settings.app_urls)
     return EXIT_INCOMPLETE if settings.yes and undone.remaining else EXIT_OK
 
 

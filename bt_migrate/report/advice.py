@@ -95,6 +95,10 @@ class LastStart:
 def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
     """Returns the command to run next, with a comment. `report` lacks only `next_commands`."""
     start = _last_start(run.record)
+    if run.record.undone:
+        if "ended" in run.record.undone:
+            return []
+        return [start.line("undo", [str(run.path), "--yes"], "continues the undo")]
     if "--demo" in start.arguments:
         comment = "with your keys and URLs in .env (see .env.example)"
         return [start.line(VALIDATE, [], comment)]

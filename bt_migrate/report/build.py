@@ -34,6 +34,7 @@ from bt_migrate.state.run_record import RunRecord, Session
 from bt_migrate.state.stream_state import StreamState
 
 REPORT_VERSION = 1
+UNDONE = "undone"
 # Position of each resource in reports.
 RESOURCE_ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE))}
 
@@ -80,9 +81,12 @@ def build_report(
     """Returns the report. See `report/fields.py` for its fields.
 
     `status` is completed (which becomes incomplete if not everything arrived), interrupted,
-    stopped, failed or merged. A start in a `part` of the run is judged by that part alone.
+    stopped, failed or merged. That of a run that was undone is always undone. A start in a `part`
+    of the run is judged by that part alone.
     """
     record = run.record
+    if record.undone:
+        status = UNDONE
     all_states = sorted(run.all_objects(), key=_place_of_states)
     listed = [states for states in all_states if states.listed]
     streams = _streams_of_round(run)

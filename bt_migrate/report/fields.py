@@ -7,8 +7,8 @@ from typing import Mapping
 REPORT_FIELDS: Mapping[str, str] = {
     "report_version": "1; raised when a field changes its meaning",
     "tool_version": "version of bt_migrate",
-    "status": "`completed`, `incomplete` (exit code 1), `stopped` (more to do), `interrupted` or "
-    "`failed`",
+    "status": "`completed`, `incomplete` (exit code 1), `stopped` (more to do), `interrupted`, "
+    "`failed`, `merged` or `undone`",
     "dry_run": "whether the run only planned",
     "run_directory": "path of the run",
     "source": "id, name and URL of the source organization",

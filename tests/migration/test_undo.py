@@ -316,6 +316,13 @@ def test_the_last_line_names_kinds_and_rows_and_json_is_all_that_json_prints(
     done = undo(pair, root, "--json", "--yes")
     result = json.loads(done.out)
     assert (done.code, result["done"], result["deleted"]["projects"]) == (0, True, 2)
+    # Before, they said "completed" and recommended to verify the run.
+    summary = (runs(root)[-1] / "migration_summary.txt").read_text(encoding="utf-8")
+    assert summary.startswith("Migration undone: acme -> globex\n") and "Next: " not in summary
+    told = report(root)
+    assert (told["status"], told["next_commands"]) == ("undone", [])
+    assert told["totals"]["rows"]["created"] == 480
+    assert "This run was undone" in (runs(root)[-1] / "report.html").read_text(encoding="ascii")
 
 
 @pytest.mark.parametrize(("reply", "left"), [("y", 0), ("", 2)])
