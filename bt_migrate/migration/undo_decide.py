@@ -15,7 +15,7 @@ from bt_migrate.migration.undo_objects import (
     existing_objects,
     reason_to_leave,
 )
-from bt_migrate.migration.undo_rows import own_transactions
+from bt_migrate.migration.undo_rows import holds_changed_rows, own_transactions
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
@@ -126,10 +126,14 @@ def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> 
 def _is_newer(context: UndoContext, stream: Optional[StreamState], xact: int) -> bool:
     """Whether somebody else wrote the last row of an object.
 
-    Decided by the transactions of the run's deliveries; by time if not all of these are known.
+    Decided by the transactions of the run's deliveries; if not all of these are known, by the
+    content of the rows; by time, which may be a gateway's, only if that is not known either.
     """
     transactions = own_transactions(stream) if stream else set()
-    return xact not in transactions if transactions else xact_seconds(xact) > context.written_until
+    if transactions:
+        return xact not in transactions
+    changed = holds_changed_rows(context, stream) if stream else None
+    return xact_seconds(xact) > context.written_until if changed is None else changed
 
 
 def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, UndoContext
-from bt_migrate.model.equality import row_digest
+from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.report.display import plural, quoted
@@ -164,6 +164,36 @@ def own_transactions(stream: StreamState) -> Set[int]:
         with contextlib.closing(SeenRows(path)) as seen:
             transactions |= seen.transactions(stream.header["source_id"])
     return transactions
+
+
+def holds_changed_rows(context: UndoContext, stream: StreamState) -> Optional[bool]:
+    """Whether a row that the run sent has other content now, where no transaction says who wrote
+    it. None if no row has, but what was sent is not known of all. Reads all rows of the object.
+    """
+    source_id = stream.header["source_id"]
+    kind = ROW_KINDS[stream.header["kind"]]
+    path = stream.sibling("_seen.sqlite3")
+    if not path.exists():
+        return None
+    verdict: Optional[bool] = False
+    with contextlib.closing(SeenRows(path)) as seen:
+        for row in _all_rows(context, stream):
+            digest, _ = seen.sending(source_id, [row["id"]]).get(row["id"], (b"", 0))
+            if not digest:
+                verdict = None
+            elif row_digest(insertable_row(kind, row)) != digest[:DIGEST_BYTES]:
+                return True
+    return verdict
+
+
+def _all_rows(context: UndoContext, stream: StreamState) -> Iterator[Dict[str, Any]]:
+    kind, dest_id = stream.header["kind"], stream.header["dest_id"]
+    learn_facets(context.dest, kind, [dest_id], Bounds())
+    limit = context.settings.rows(kind).fetch_limit
+    selection = RowSelection(kind, [dest_id], Bounds())
+    for page in pages(context.dest, selection, limit=limit):
+        context.dest.check()
+        yield from page.rows
 
 
 def _delete_rows(context: UndoContext, stream: StreamState, ids: Sequence[str]) -> None:

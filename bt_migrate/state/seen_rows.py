@@ -315,7 +315,7 @@ class SeenRows:
 
     def record_merged(self, rows: Iterable[Tuple[str, str, int]]) -> None:
         """Commit (object, id, the destination's transaction) of rows to which a reference was
-        added.
+        added: their content is no longer what was sent.
         """
         # Creates the index that the statement needs.
         self.holds_rows()
@@ -333,7 +333,9 @@ class SeenRows:
             {"object": object_id, "id": id_bytes(row_id), "dest_xact": dest_xact}
             for object_id, row_id, dest_xact in rows
         )
-        self._write([(statement, named)])
+        stale = "delete from sending where object = :object and id = :id"
+        named = list(named)
+        self._write([(statement, named), (stale, named)])
 
     def send_waiting_again(self) -> None:
         """Record that the rows with pending references were delivered without them."""

@@ -19,7 +19,7 @@ from bt_migrate.state.run_record import RunRecord
 from bt_migrate.state.window_log import record_undone, record_window, windows_taken
 from tests.support.orgs import AtRequest, Pair, everything, run, run_with, runs
 from tests.support.run_state import identity
-from tests.support.undoing import GRAPH, found, inhabit, plain, undo, undo_run
+from tests.support.undoing import GRAPH, found, inhabit, plain, shift_dates, undo, undo_run
 
 # Changed since ------------------------------------------------------------------------------------
 
@@ -112,16 +112,11 @@ def test_changed_objects_are_left_and_reported_and_deleted_on_request(
     assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
 
 
-@pytest.mark.recorded  # without the transactions of deliveries, only clocks tell
-def test_who_wrote_a_row_last_is_not_decided_by_clocks(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("data_plane")
+def test_who_wrote_a_row_last_is_not_decided_by_clocks(pair: Pair, tmp_path: Path) -> None:
     """A gateway whose dates are an hour ahead: the edit of a person seems to be from before."""
     root = tmp_path / "runs"
-    ahead = formatdate(time.time() + 3600, usegmt=True)
-    monkeypatch.setattr(
-        BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: ahead
-    )
+    shift_dates(pair.sandbox, 3600)
     assert run(pair.sandbox, root, "--resources", "datasets").code == 0
     questions = found(pair.dest, "dataset", "questions")["id"]
     (first, *_) = pair.dest.rows("dataset", questions)
