@@ -210,7 +210,7 @@ def insert_receipt(answer: Any) -> Receipt:
 
 def _texts(value: Any) -> List[str]:
     """Returns a list of strings; [] for a value of another type."""
-    is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    is_list = isinstance(value, list) and {*map(type, value)} <= {str}
     return list(value) if is_list else []
 
 
