@@ -223,44 +223,55 @@ def _groups(
     ]
 
 
+class StreamSize(NamedTuple):
+    """How much a stream has, and how much of it the destination lacks."""
+
+    rows: Optional[int]
+    row_bytes: int
+    new_rows: int
+    new_bytes: int
+
+
+def _size(
+    catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]], sample: Sample
+) -> StreamSize:
+    """Returns the sum over the objects, or, if one was not counted, a count of all together."""
+    if all(planned["rows"] is not None for planned in group):
+        return StreamSize(
+            sum(planned["rows"] for planned in group),
+            sum(planned["bytes"] for planned in group),
+            sum(max(0, planned["rows"] - (planned["rows_there"] or 0)) for planned in group),
+            sum(_new_bytes(planned) for planned in group),
+        )
+    rows = count_rows(catalog, kind_name, [planned["id"] for planned in group])
+    new_rows = max(0, (rows or 0) - sum(planned["rows_there"] or 0 for planned in group))
+    row_bytes = int((rows or 0) * sample.mean)
+    return StreamSize(rows, row_bytes, new_rows, int(new_rows * sample.mean))
+
+
 def _stream(
     catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]], sample: Sample
 ) -> Dict[str, Any]:
-    rows: Optional[int]
-    if all(planned["rows"] is not None for planned in group):
-        rows = sum(planned["rows"] for planned in group)
-        size = sum(planned["bytes"] for planned in group)
-        new_rows = sum(max(0, planned["rows"] - (planned["rows_there"] or 0)) for planned in group)
-        new_bytes = sum(_new_bytes(planned) for planned in group)
-    else:
-        rows = count_rows(catalog, kind_name, [planned["id"] for planned in group])
-        size = int((rows or 0) * sample.mean)
-        new_rows = max(0, (rows or 0) - sum(planned["rows_there"] or 0 for planned in group))
-        new_bytes = int(new_rows * sample.mean)
+    size = _size(catalog, kind_name, group, sample)
     settings = catalog.settings.rows(kind_name)
-    queries = _pages(rows, settings.fetch_limit)
+    queries = _pages(size.rows, settings.fetch_limit)
     if asks_for_facets(catalog.source, kind_name, [planned["id"] for planned in group]):
         queries *= 2
     there = [planned["rows_there"] for planned in group if planned["dest_id"]]
     queries += sum(_pages(rows_there, settings.fetch_limit) for rows_there in there)
+    shown = ("rows", "rows_there", "bytes")
     return {
         "kind": kind_name,
         "objects": [
-            {
-                **_named(planned),
-                "rows": planned["rows"],
-                "rows_there": planned["rows_there"],
-                "bytes": planned["bytes"],
-            }
-            for planned in group
+            {**_named(planned), **{name: planned[name] for name in shown}} for planned in group
         ],
-        "rows": rows,
-        "bytes": size,
-        "import_bytes": new_bytes,
+        "rows": size.rows,
+        "bytes": size.row_bytes,
+        "import_bytes": size.new_bytes,
         "queries": queries,
         "inserts": max(
-            math.ceil(new_rows / settings.insert_batch_size),
-            math.ceil(new_bytes / settings.max_batch_bytes),
+            math.ceil(size.new_rows / settings.insert_batch_size),
+            math.ceil(size.new_bytes / settings.max_batch_bytes),
         ),
     }
 
