@@ -167,7 +167,7 @@ class ObjectWriter:
         existing = self._now_there(item, action.body)
         if existing:
             # Somebody created it since the list was read: a write would overwrite or hide that.
-            self.refuse_another(item, existing)
+            self.refuse_another(item, existing, action.body)
             planned = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, planned)
         if resource.part_of:
@@ -180,7 +180,7 @@ class ObjectWriter:
         findings += note_not_taken(catalog, resource, item, left_out)
         action = replace(action, body=without(action.body, left_out))
         dest_object = created.obj
-        self.refuse_another(item, dest_object)
+        self.refuse_another(item, dest_object, action.body)
         if not created.is_ours:
             if not resource.names_owner:
                 # Answers to a POST may be sparse (groups come without their members).
@@ -246,7 +246,9 @@ class ObjectWriter:
     def _post_route(self) -> Route:
         return Route(self.catalog.dest.side, "POST", self.resource.path)
 
-    def refuse_another(self, item: PlannedObject, dest_object: Dict[str, Any]) -> None:
+    def refuse_another(
+        self, item: PlannedObject, dest_object: Dict[str, Any], body: Mapping[str, Any]
+    ) -> None:
         """Raises ApiError if the object is a deleted one that holds the name, or the counterpart of
         another object of the source.
 
@@ -258,12 +260,13 @@ class ObjectWriter:
             there = f"{dest_object['id']}, which was deleted in the destination"
             raise ApiError(self._post_route(), 200, f"with {there}; {HELD_BY_DELETED}")
         key = natural_key(resource, dest_object)
-        if resource.key_holds_ids:
+        is_own = key == natural_key(resource, body if resource.key_holds_ids else item.source)
+        if resource.key_holds_ids and is_own:
+            # Two objects of the source can become one: users of one address, say.
             return
         source_id = item.source["id"]
         # The counterpart of another object, also one that an earlier start recorded.
         held = catalog.ids.source_id(resource.name, dest_object["id"]) not in (None, source_id)
-        is_own = key == natural_key(resource, item.source)
         is_another = not is_own and (held or self._is_key(key, item))
         if is_another or not catalog.ids.claim(dest_object["id"], source_id):
             text = (
@@ -273,7 +276,12 @@ class ObjectWriter:
             raise ApiError(self._post_route(), 200, text)
 
     def _is_key(self, key: Tuple[Any, ...], item: PlannedObject) -> bool:
-        """Whether an object of the source, in the project of the item, has the natural key."""
+        """Whether an object of the source, in the project of the item, has the natural key.
+
+        Not known of keys with ids, which are others there.
+        """
+        if self.resource.key_holds_ids:
+            return False
         project = item.source.get("project_id")
         return any(
             natural_key(self.resource, obj) == key

@@ -124,7 +124,7 @@ class VersionWriter:
         findings = [*prepared.findings, *writer.copy_attachments(item, prepared.body)]
         written = self._sent(history, prepared.body)
         if not history.existing:
-            writer.refuse_another(item, {**prepared.body, **written})
+            writer.refuse_another(item, {**prepared.body, **written}, prepared.body)
         self._remember(version, prepared.body, written)
         if not version.is_latest:
             self._note(version, findings)

@@ -138,6 +138,34 @@ def test_two_objects_whose_names_the_destination_treats_as_one_are_not_mixed(
         ), failed
 
 
+def test_two_views_whose_names_the_destination_treats_as_one_are_not_mixed(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "names"})["id"]
+        owner = {"object_type": "project", "object_id": project, "view_type": "logs"}
+        for name in ("Case", "case"):
+            pair.source.create("view", {**owner, "name": name, "view_data": {"of": name}})
+
+        def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if (method, path) != ("POST", "/v1/view"):
+                return None
+            body = json.loads(raw)
+            alike = [
+                obj
+                for obj in pair.dest.objects("view")
+                if obj["name"] != body["name"] and obj["name"].lower() == body["name"].lower()
+            ]
+            return Answer(200, json.dumps(alike[0]).encode()) if alike else None
+
+        pair.sandbox.refuse = refuse
+        arguments = ("--projects", "names", "--resources", "views")
+        for _ in range(2):
+            done = run(pair.sandbox, tmp_path, *arguments)
+            (view,) = [obj for obj in pair.dest.objects("view") if obj["name"] in ("Case", "case")]
+            assert (done.code, view["view_data"]) == (1, {"of": view["name"]}), done.out
+            (failed,) = report(tmp_path)["problems"]
+            assert "another object of the source; rename one of the two" in failed["reason"]
+
+
 def test_a_created_object_is_recognized_though_a_gateways_clock_is_ahead(
     tmp_path: Path,
 ) -> None:
