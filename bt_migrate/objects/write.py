@@ -82,7 +82,9 @@ def look_up(dest: Api, resource: Resource, body: JsonObject) -> Optional[Dict[st
         if not obj.get("deleted_at")
     ]
     exact = [obj for obj in listed if natural_key(resource, obj) == key]
-    similar = [obj for obj in listed if folded(str(obj.get(field))) == folded(str(body[field]))]
+    # An ACL of a permission has no role, and no other name.
+    name = str(body.get(field) or "")
+    similar = [obj for obj in listed if name and folded(str(obj.get(field))) == folded(name)]
     if not exact and len(similar) == len(listed):
         return next(iter(similar), None)
     return next(iter(exact), None)
