@@ -469,3 +469,23 @@ def test_a_request_that_is_refused_once_leaves_each_later_start_equal(
             for _ in range(4)
         ]
         assert codes == [0, 0, 0, 0], (first.code, first.out)
+
+
+@pytest.mark.usefixtures("data_plane")
+def test_syncs_write_a_row_and_what_is_made_from_it_once(tmp_path: Path) -> None:
+    """The version that an origin names is known once its row was delivered."""
+    with timed_pair() as pair:
+        sent = []
+        for number in range(5):
+            if number == 2:
+                (dataset,), (experiment,) = map(pair.source.objects, ("dataset", "experiment"))
+                pair.source.insert("dataset", dataset["id"], [row(4, "edited")])
+                rows = pair.source.rows("dataset", dataset["id"])
+                (edited,) = [entry for entry in rows if entry["id"] == "row 4"]
+                pair.source.insert("experiment", experiment["id"], [of(edited, dataset["id"])])
+            pair.sandbox.sent.clear()
+            pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
+            done = run(pair.sandbox, tmp_path, VERSIONS, "--since-last", "--verify", "--full")
+            assert done.code == 0, done.out
+            sent.append(len(pair.sandbox.sent))
+        assert sent[1:] == [0, 2, 0, 0], sent
