@@ -93,11 +93,12 @@ def address_problem(url: object) -> str:
 
 def forms_of_key(key: str) -> List[str]:
     """Returns the forms in which a text may repeat a key, longest first: as it is, URL-encoded,
-    and in base64, alone or inside of a longer text.
+    in hex, and in base64, alone or inside of a longer text.
     """
     if len(key) < MIN_KEY_CHARS:
         return []
-    forms = {key, quote(key), quote(key, safe=""), key[::-1]}
+    in_hex = key.encode().hex()
+    forms = {key, quote(key), quote(key, safe=""), key[::-1], in_hex, in_hex.upper()}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         forms.add(encode(key.encode()).decode())
         # inside of a longer text there are three alignments; the characters at both ends mix with

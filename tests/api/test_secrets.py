@@ -50,6 +50,8 @@ def echoes() -> list[str]:
         quote(KEY),
         quote(KEY, safe=""),
         KEY[::-1],
+        KEY.encode().hex(),
+        KEY.encode().hex().upper(),
         *(base64.b64encode(text.encode()).decode() for text in wrapped),
         *(base64.urlsafe_b64encode(text.encode()).decode() for text in wrapped),
     ]
