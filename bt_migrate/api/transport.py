@@ -222,7 +222,7 @@ class Transport:
         except OSError as error:
             raise UsageError(
                 f"{self.side}: the file of certificates cannot be read ({error});"
-                " check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE"
+                " check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
             ) from None
 
     def _note_write(self, request: Request) -> None:

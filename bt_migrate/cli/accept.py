@@ -104,13 +104,16 @@ def _remove(run: RunDirectory, wanted: Sequence[str], flags: Mapping[str, Any]) 
 def _agrees(
     records: Records, wanted: Sequence[str], flags: Mapping[str, Any], question: str
 ) -> bool:
-    """Whether something was selected and --yes given, or a person agrees on a terminal."""
+    """Whether something was selected and --yes given, or a person agrees on a terminal.
+
+    Raises UsageError if nobody can be asked.
+    """
     if not records or not (wanted or flags["all"]):
         return False
     if flags["yes"]:
         return True
     if flags["json"] or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
+        raise UsageError("nobody can be asked without a terminal or with --json: add --yes")
     _print({"differences": records}, [], flags)
     return agrees(f"{question} {plural(len(records), 'difference')} as shown?", sys.stdout)
 
