@@ -259,11 +259,8 @@ def _work_logged(start: Start, settings: Settings, run: RunDirectory) -> int:
         if code == EXIT_INTERRUPTED:
             raise
         status = "stopped"
-        log.info(
-            "%s; run the same command to continue",
-            start.ending.reason,
-            extra={"event": "stopped"},
-        )
+        extra = {"event": "stopped"}
+        log.info("%s; run the same command to continue", start.ending.reason, extra=extra)
     except MigrationError as error:
         session.error = str(error)
         code = error.exit_code

@@ -68,11 +68,10 @@ def validate(migration: Migration) -> Optional[Future[None]]:
             "dataset_states": _dataset_states(migration, projects),
         }
         losses = pool.submit(organization_losses, catalog, projects)
-        kinds = _kinds_to_count(migration)
-        objects = {kind: list(row_objects(catalog, kind)) for kind in kinds}
+        objects = {kind: list(row_objects(catalog, kind)) for kind in _kinds_to_count(migration)}
         if migration.settings.dry_run:
             with _counting(migration, objects):
-                plans = row_plans(migration, kinds)
+                plans = row_plans(migration, list(objects))
             _record(migration, result, losses.result(), plans, began=began)
             return None
 

@@ -95,10 +95,8 @@ def build_report(
     row_plans = list(record.row_plans.values()) if record.dry_run else []
     accepted = accepted_of(run)
     problems, accepted_problems = _problems(listed, accepted)
-    findings = [
-        *settled_findings(_findings(run, all_states, streams, row_plans), accepted),
-        *map(accepted_finding, accepted_problems),
-    ]
+    findings = settled_findings(_findings(run, all_states, streams, row_plans), accepted)
+    findings += map(accepted_finding, accepted_problems)
     report: Dict[str, Any] = {
         **_about_run(run, status),
         "objects": object_counts,
