@@ -6,6 +6,7 @@ This module does not know how the run reached its end.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
@@ -24,6 +25,8 @@ from bt_migrate.report.write import write_report
 from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
 
+log = logging.getLogger("bt_migrate")
+
 
 def write_plan(settings: Settings, run: RunDirectory) -> None:
     """Write the plan to --plan-out.
@@ -33,10 +36,8 @@ def write_plan(settings: Settings, run: RunDirectory) -> None:
     plan = build_plan(run)
     if settings.plan_out:
         write_json(Path(settings.plan_out).absolute(), plan)
-        if settings.json:
-            print(json.dumps({"event": "plan", "path": settings.plan_out}))
-        elif not settings.quiet:
-            print(f"Plan: {settings.plan_out}")
+        facts = {"event": "plan", "path": settings.plan_out}
+        log.info("plan written to %s", settings.plan_out, extra=facts)
     if settings.fail_on_loss and plan["losses"]:
         raise LossError(
             f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])};"

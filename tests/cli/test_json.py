@@ -78,6 +78,15 @@ def asked_of_a_process(made: Path, capsys: Any) -> None:
     assert "was started with 5, which cannot be exceeded" in capsys.readouterr().err
 
 
+def test_a_plan_in_a_file_adds_nothing_to_the_output(tmp_path: Path) -> None:
+    plan = ("--dry-run", "--plan-out", str(tmp_path / "plan.json"))
+    with tiny_pair() as pair:
+        in_json = run(pair.sandbox, tmp_path / "runs", *plan, "--json")
+        in_text = run(pair.sandbox, tmp_path / "runs", *plan)
+    assert json.loads(in_json.out)["status"] == "completed"
+    assert in_text.out.splitlines()[-1].startswith("Next: ")
+
+
 def test_the_sandbox_replaces_only_its_own_settings(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_env(path, "BT_SOURCE_API_KEY=a")
