@@ -84,7 +84,7 @@ class ConflictError(MigrationError):
 
 
 class DeletedError(MigrationError):
-    """A project that this run created or found was deleted in the destination meanwhile."""
+    """An object that this run created or found was deleted in the destination meanwhile."""
 
 
 class LockedError(MigrationError):

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.deleted import refuse_deleted
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import (
@@ -117,7 +118,10 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
         reopen_for_skipped(migration)
         reopen_for_missing(migration.run)
         reopen_verification(migration.run, [name for name, _ in steps])
-    refuse_conflicts(migration, _open_moves(migration, steps))
+    moves = _open_moves(migration, steps)
+    if moves:
+        refuse_deleted(migration, [name for name, _ in steps])
+    refuse_conflicts(migration, moves)
     loop = PhaseLoop(migration, steps, whole)
     for number, step in enumerate(steps, 1):
         loop.run_phase(number, step)

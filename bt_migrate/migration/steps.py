@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Callable, List, Mapping, Sequence
 
 from bt_migrate.config.values import FAIL_POLICY
-from bt_migrate.errors import ApiError, ConflictError, DeletedError
+from bt_migrate.errors import ApiError, ConflictError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import (
     copy_organization_kind,
@@ -30,7 +30,7 @@ from bt_migrate.model.resources import (
 )
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.objects.copy import copy_objects
-from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
+from bt_migrate.objects.prepare import items_of, note_gone
 from bt_migrate.report.display import and_more
 from bt_migrate.state.accepted import accepted_of
 from bt_migrate.state.records import json_of
@@ -109,7 +109,6 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
     note_gone(migration.catalog, PROJECTS, states, migration.catalog.lists.source_list(PROJECTS))
     failed = migration.failed_projects
     tried = [item for item in items_of(states, projects) if item.source["id"] not in failed]
-    _refuse_deleted(migration, tried)
     copy_objects(migration.catalog, PROJECTS, tried)
     scopes = [
         ProjectPair(
@@ -119,32 +118,6 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
     ]
     failed.update(scope.source["id"] for scope in scopes if scope.dest_id is None)
     return scopes
-
-
-def _refuse_deleted(migration: Migration, items: Sequence[PlannedObject]) -> None:
-    """Raises DeletedError if the destination no longer has a project that this run moved.
-
-    What the run recorded of its objects would be taken for moved. A sync decides about the project
-    itself.
-    """
-    catalog, dest = migration.catalog, migration.catalog.dest
-    if migration.run.record.round or migration.settings.dry_run:
-        return
-    for item in items:
-        source_id = item.source["id"]
-        dest_id = item.states.dest_id_of(source_id) if item.states.completed(source_id) else ""
-        if not dest_id or catalog.index.object(PROJECTS, item.dest_project_id, dest_id):
-            continue
-        try:
-            dest.get(f"{PROJECTS.path}/{dest_id}")  # a list may lack it
-        except ApiError as error:
-            if not (error.refuses_key or error.status == 404) or error.status == 401:
-                raise
-            name = item.source["name"]
-            raise DeletedError(
-                f"destination: project {name!r} was deleted, or the key cannot read it"
-                f" [{dest_id}]; --new-run moves it again"
-            ) from None
 
 
 def move_kinds(migration: Migration, phase: str) -> None:

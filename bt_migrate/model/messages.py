@@ -265,10 +265,9 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "edit or rename these objects, or choose another policy: [conflicts](conflicts.md)",
         ),
         Message(
-            "destination: project … was deleted, or the key cannot read it […]; --new-run moves it"
-            " again",
-            "somebody deleted a project in the destination that an unfinished run had moved",
-            "run again with `--new-run`: it moves the project, and finds the others",
+            "destination: … was deleted, or the key cannot read it […]; --new-run moves it again",
+            "somebody deleted an object in the destination that an unfinished run had moved",
+            "run again with `--new-run`: it moves the object, and finds the others",
         ),
         Message(
             "nothing was written: the plan of … no longer holds",

@@ -57,7 +57,7 @@ KEPT = [option.flag for option in (*SETTING_OPTIONS.values(), ENV_FILE) if optio
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
 CONFLICT_WORD = "--on-conflict fail"
-DELETED = re.compile(r"destination: project .* was deleted, or the key")
+DELETED = re.compile(r"destination: .* was deleted, or the key")
 SHARDS = 4
 
 

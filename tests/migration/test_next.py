@@ -221,3 +221,39 @@ def test_a_project_that_a_person_deleted_in_the_destination_is_moved_by_the_next
     assert (len(runs(root)), missing) == (2, [0, 0, 0]), third.out
     # what refers to the project from outside still holds ids of the deleted one
     assert next_of(third)[0] == "accept", third.out
+
+
+@pytest.mark.parametrize("kind", ["group", "dataset", "prompt", "environment"])
+def test_an_object_that_a_person_deleted_in_the_destination_is_moved_by_the_next_command(
+    pair: Pair, tmp_path: Path, kind: str
+) -> None:
+    faults, root = pair.sandbox.faults, tmp_path / "runs"
+    faults.add(Fault("status", "globex", "POST", "^/v1/acl$", times=None, status=400, body="no"))
+    first = run(pair.sandbox, root, "--verify")
+    faults.clear()
+    deleted = pair.dest.objects(kind)[0]
+    pair.dest.delete(kind, deleted["id"])
+    writes = len(pair.sandbox.inserted)
+    second = run_next(pair, first, root)
+    assert f"{kind} {deleted['name']!r} was deleted" in second.err, second.err
+    assert (second.code, len(pair.sandbox.inserted)) == (3, writes)
+    third = run_next(pair, second, root)
+    assert deleted["name"] in [item["name"] for item in pair.dest.objects(kind)]
+    missing = [report(root)["verification"][part].get("missing", 0) for part in ("objects", "rows")]
+    assert (len(runs(root)), missing) == (2, [0, 0]), third.out
+    # what refers to the object still holds the id of the deleted one
+    words = next_of(third)[0], "=update" in third.out.splitlines()[-1]
+    assert third.code == 0 or words in (("accept", False), ("migrate_all", True)), third.out
+
+
+def test_an_object_that_the_destination_does_not_list_but_has_is_not_taken_for_deleted(
+    pair: Pair, tmp_path: Path
+) -> None:
+    faults, root = pair.sandbox.faults, tmp_path / "runs"
+    faults.add(Fault("status", "globex", "POST", "^/v1/acl$", times=None, status=400, body="no"))
+    first = run(pair.sandbox, root, "--verify")
+    faults.clear()
+    empty = {"status": 200, "body": '{"objects":[]}'}
+    faults.add(Fault("status", "globex", "GET", "^/v1/group($|[?])", times=1, **empty))
+    second = run_next(pair, first, root)
+    assert second.code != 3, second.err
