@@ -27,7 +27,7 @@ WINDOW_SLACK_S = 0.05
 STARTER_QUERIES_PER_MINUTE = 20
 # share of the last request in the mean time of a request
 LAST_SHARE = 0.1
-# After a Retry-After of 0, the shortest pause doubles with each refusal, up to this.
+# After a Retry-After of 0, pauses grow with each refusal up to this.
 MAX_FLOOR_S = 5.0
 FLOOR_S = 0.1
 
@@ -166,8 +166,10 @@ class Pace:
             if self.interval_s < self.NONE_S:
                 self.interval_s = 0.0
 
-    def refused(self, started_s: float, pause_s: float, now: float) -> float:
-        """Returns the seconds after which a probe is sent."""
+    def refused(
+        self, started_s: float, pause_s: float, now: float, *, most_s: float = MAX_BACKOFF_S
+    ) -> float:
+        """Returns the seconds after which a probe is sent: `pause_s`, or longer up to `most_s`."""
         is_new = started_s >= self._refused_s
         if is_new and not self._refusals:
             self._measure(now)
@@ -178,7 +180,7 @@ class Pace:
         self._refused_s = now
         self._refusals += 1
         longer_s = pause_s * self.PAUSE_GROWTH ** min(self._refusals - 1, 8)
-        pause_s = max(pause_s, min(longer_s, MAX_BACKOFF_S))
+        pause_s = max(pause_s, min(longer_s, most_s))
         self._credits = 1.0
         self._next_s = now + max(pause_s, self.interval_s)
         return pause_s
@@ -403,8 +405,10 @@ class Throttle:
             if not (window.number or of_route_only):
                 least_s = self._backoff_s(window, 1, base_s)
                 if refusal.retry_after is not None:
-                    least_s = pause
-                probe_s = self._paces[query].refused(refusal.started_s, least_s, now)
+                    least_s = max(refusal.retry_after, FLOOR_S)
+                most_s = MAX_BACKOFF_S if least_s > FLOOR_S else MAX_FLOOR_S
+                pace = self._paces[query]
+                probe_s = pace.refused(refusal.started_s, least_s, now, most_s=most_s)
                 pause = max(pause, probe_s)
             pause = jittered(pause, self._random(), is_asked=refusal.retry_after is not None)
             self._open_at = max(self._open_at, now + pause)
