@@ -180,7 +180,7 @@ def test_bundles_are_uploaded_by_a_resumed_run_whose_definitions_are_done(
             signal.SIGKILL,
             lambda method, asked: (method, asked) == ("POST", path),
         )
-        pair.sandbox.refuse = slow_views()
+        pair.sandbox.refuse = slow_definitions()
         assert run_with(pair, root, at).code == -signal.SIGKILL
         assert "migrate-definitions" in read_run(runs(root)[0] / "run.json").phases_done
         ended = run(pair.sandbox, root, "--bundles", str(folder), "--verify")
@@ -194,14 +194,14 @@ def test_bundles_are_uploaded_by_a_resumed_run_whose_definitions_are_done(
         assert findings(root, "not_readable") + findings(root, "reference_to_unmovable") == []
 
 
-def slow_views() -> Callable[[str, str, bytes], None]:
-    """What is slow once: earlier phases are recorded as done once a second, before the next one."""
+def slow_definitions() -> Callable[[str, str, bytes], None]:
+    """What is slow once: phases are recorded as done at most once a second."""
     slept: List[str] = []
 
     def wait(method: str, path: str, raw: bytes) -> None:
-        if path.startswith("/v1/view") and not slept:
+        if (method, path) == ("POST", "/v1/project_score") and not slept:
             slept.append(path)
-            time.sleep(PHASES_END_S)
+            time.sleep(PHASES_END_S + 0.1)
 
     return wait
 
