@@ -28,7 +28,7 @@ from bt_migrate.model.date_windows import iso
 from bt_migrate.model.findings import LIST_REFUSED
 from bt_migrate.model.outcomes import OPEN_OUTCOMES, SKIPPED
 from bt_migrate.model.resource import no_bundle
-from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import open_catalog
@@ -55,6 +55,11 @@ ROWS_OF_PHASE = {kind.phase: kind.name for kind in ROW_KINDS.values()}
 BESIDE_ROWS = ("migrate-definitions", "migrate-experiments")
 # The first phase that needs rows; --no-rows stops before it.
 AFTER_OBJECTS = "migrate-logs"
+# Phases that compare objects, so that references that these wait for are added before.
+NEED_WHOLE_OBJECTS = {
+    VERIFY,
+    *(kind.phase for kind in OBJECT_RESOURCES if any(pin.keeps_latest for pin in kind.pins)),
+}
 # the verification's word for what only the source has
 MISSING = "missing"
 KINDS_WITH_WINDOW = ("experiments", "logs")
@@ -256,7 +261,7 @@ class PhaseLoop:
         self._migration.catalog.dest.check()
         if name not in BESIDE_ROWS:
             self._migration.background.wait()
-        is_due = name == VERIFY or time.monotonic() - self._closed_s > PHASES_END_S
+        is_due = name in NEED_WHOLE_OBJECTS or time.monotonic() - self._closed_s > PHASES_END_S
         if self._migration.background.rest is None and is_due:
             self._close_ended(last=name == VERIFY)
             self._closed_s = time.monotonic()
