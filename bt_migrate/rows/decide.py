@@ -320,7 +320,6 @@ class RowDecider:
         row, encoded, out = new_row
         existing = with_same_version(self._catalog, row, out, existing)
         unpinned = without_lost_versions(row, out, existing)
-        unpinned = existing if unpinned is None else unpinned
         judged = _judge(encoded, out, remembered(self._kind, unpinned))
         if judged != DIFFERS:
             return judged

@@ -34,11 +34,11 @@ def with_same_version(
 
 def without_lost_versions(
     row: Mapping[str, Any], out: Mapping[str, Any], there: Dict[str, Any]
-) -> Optional[Dict[str, Any]]:
+) -> Dict[str, Any]:
     """Returns the destination's row without versions for which none is known now.
 
     The run that wrote the row may have known them. `row` is the source's, `out` what would be
-    written. None if no version was removed from the row.
+    written.
     """
     lost = [
         place
@@ -46,7 +46,7 @@ def without_lost_versions(
         if value_at(row, place) is not None and value_at(out, place) is None
     ]
     if not lost:
-        return None
+        return there
     changed: Dict[str, Any] = copied(there)
     for place in lost:
         if value_at(changed, place) is not None:

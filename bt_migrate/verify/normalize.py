@@ -105,9 +105,7 @@ class SourceForms:
         encoded, out = self._encoder.encoded(row, object_id, FindingCounts())
         unpinned = without_lost_versions(row, out, there)
         copied = encoded._replace(attachments=())
-        return self._encoder.is_left_unfinished(
-            copied, out, there if unpinned is None else unpinned, late
-        )
+        return self._encoder.is_left_unfinished(copied, out, unpinned, late)
 
     def _count_translated(
         self, row: Mapping[str, Any], out: Mapping[str, Any], notes: FindingCounts
