@@ -17,6 +17,7 @@ from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, ROW_KINDS, SELECTABLE
+from bt_migrate.report.arguments import OPTIONS, only, values_of, without
 from bt_migrate.report.display import shell_word
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
@@ -44,12 +45,8 @@ ROWS_DIFFER = "row_differs"
 EXTRA = "extra"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
-# flag -> option, of all programs
-OPTIONS = {option.flag: option for options in PROGRAMS.values() for option in options}
 # All flags; positional arguments have none.
 FLAGS = frozenset(OPTIONS) - {""}
-# Flags that are not followed by a value.
-WITHOUT_VALUE = frozenset(flag for flag, option in OPTIONS.items() if not option.metavar)
 # Flags that mean something with --since-last only.
 ONLY_OF_SYNC = frozenset(flag for flag, option in OPTIONS.items() if option.section == SYNC)
 # Flags that change what is moved, such as --user-map: every later command has to repeat them.
@@ -159,7 +156,7 @@ def _after_plan(start: LastStart, status: str) -> str:
         return start.again(start.arguments, "makes the plan again")
     arguments = without(start.arguments, ONLY_OF_PLAN)
     if start.command != VALIDATE:
-        for path in _values_of(start.arguments, "--plan-out")[-1:]:
+        for path in values_of(start.arguments, "--plan-out")[-1:]:
             arguments += ["--plan", path]
     return start.again(arguments, "carries the plan out")
 
@@ -209,7 +206,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
     refused = _lists_beyond_key(report)
     if refused:
-        names = ",".join([*_values_of(start.arguments, EXCLUDE), *refused])
+        names = ",".join([*values_of(start.arguments, EXCLUDE), *refused])
         arguments = without(_same_run(start, run), (EXCLUDE, "--state-dir"))
         arguments += [EXCLUDE, names, "--state-dir", str(run.path.parent)]
         comment = "moves the rest without these; a key that may list them moves all"
@@ -284,7 +281,7 @@ def _same_run(start: LastStart, run: RunDirectory) -> List[str]:
     if run.record.relative_window:
         # Relative dates would mean another window tomorrow.
         arguments = [*without(arguments, WINDOW), *_window(run.record)]
-    if run.path.name in " ".join(_values_of(arguments, "--state-dir")):
+    if run.path.name in " ".join(values_of(arguments, "--state-dir")):
         # A finished run would do nothing.
         arguments = [*without(arguments, ("--state-dir",)), "--state-dir", str(run.path.parent)]
     return arguments
@@ -329,7 +326,7 @@ def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[st
     problems = report["problems"]
     if any(problem["outcome"] != DIFFERS for problem in problems) or report["failed"]:
         return []
-    policies = ",".join(_values_of(start.arguments, "--on-conflict")).split(",")
+    policies = ",".join(values_of(start.arguments, "--on-conflict")).split(",")
     if "update" in policies:
         return []
     names: Set[str] = {problem["resource"] for problem in problems}
@@ -339,7 +336,7 @@ def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[st
 def _with_updates(arguments: Sequence[str], resources: Sequence[str]) -> List[str]:
     if not resources:
         return list(arguments)
-    policies = [*_values_of(arguments, "--on-conflict"), *(f"{name}=update" for name in resources)]
+    policies = [*values_of(arguments, "--on-conflict"), *(f"{name}=update" for name in resources)]
     return [*without(arguments, ("--on-conflict",)), "--on-conflict", ",".join(policies)]
 
 
@@ -356,16 +353,38 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     if result["arrived"] and not result.get("changed_since_copy"):
         comment = "accepts what is extra, after a look; or delete it, then compare again"
         return _accept(start, run, comment)
-    differing = {
-        difference["resource"]
-        for difference in result["differences"]
-        if difference["outcome"] == "differs"
-        and not difference.get("row")
-        and difference["resource"] in BY_NAME
-    }
+    others = [item for item in result["differences"] if not _is_copied_by_sync(item)]
+    updates = _objects_that_differ(others)
+    has_lost = any(item["outcome"] not in (DIFFERS, EXTRA) for item in others)
+    is_moved = run.record.command != VERIFY and not any(run.record.selection.window.values())
+    if len(others) < len(result["differences"]) and not has_lost and is_moved:
+        arguments = _with_updates([*selection, *_place(run), SINCE_LAST], updates)
+        return start.line(DRIVER, arguments, "copies what changed in the source since the copy")
+    if others and not has_lost and not updates:
+        # A copy does not overwrite rows.
+        comment = "accepts what differs, after a look; what you delete there, migrate-all copies"
+        return _accept(start, run, comment)
     arguments = [*selection, *_window(run.record), "--state-dir", str(run.path.parent)]
     comment = "copies what is missing, then compares again"
-    return start.line(DRIVER, _with_updates(arguments, sorted(differing)), comment)
+    return start.line(DRIVER, _with_updates(arguments, updates), comment)
+
+
+def _is_copied_by_sync(difference: Mapping[str, Any]) -> bool:
+    """Whether the source wrote the row after the copy. What it deleted, a sync may leave."""
+    return bool(difference.get("changed_since_copy")) and difference["outcome"] != EXTRA
+
+
+def _objects_that_differ(differences: Iterable[Mapping[str, Any]]) -> List[str]:
+    """Returns the resources with objects that differ; rows and their counts are left out."""
+    return sorted(
+        {
+            difference["resource"]
+            for difference in differences
+            if difference["outcome"] == DIFFERS
+            and not difference.get("row")
+            and difference["resource"] in BY_NAME
+        }
+    )
 
 
 def after_accepting(run: RunDirectory) -> List[str]:
@@ -452,36 +471,3 @@ def _holds_part(folder: Path) -> bool:
 
 def _place(run: RunDirectory) -> List[str]:
     return ["--state-dir", str(run.path)]
-
-
-def _values_of(arguments: Sequence[str], option: str) -> List[str]:
-    values: List[str] = []
-    for number, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == option:
-            values.append(value if equals else "".join(arguments[number + 1 : number + 2]))
-    return values
-
-
-def only(arguments: Sequence[str], names: Iterable[str]) -> List[str]:
-    """Returns these options of the arguments, with their values."""
-    words: List[str] = []
-    for name in names:
-        if name in WITHOUT_VALUE:
-            words += [name] if name in arguments else []
-        else:
-            words += [word for value in _values_of(arguments, name) for word in (name, value)]
-    return words
-
-
-def without(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
-    """Returns the arguments without these options and their values."""
-    remaining: List[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, _ = argument.partition("=")
-        if name not in names:
-            remaining.append(argument)
-        elif not equals and name not in WITHOUT_VALUE:
-            next(rest, None)
-    return remaining

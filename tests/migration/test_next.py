@@ -141,6 +141,21 @@ def test_a_verification_that_is_not_equal_names_the_command_that_repairs_it(
     assert run_next(pair, repaired, tmp_path / "runs").code == 0
 
 
+def test_a_row_that_the_source_changed_is_copied_by_the_command_that_verify_recommends(
+    pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    run(pair.sandbox, root, "--verify")
+    pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 60)
+    dataset = pair.source.objects("dataset")[0]["id"]
+    row_id = pair.source.rows("dataset", dataset)[0]["id"]
+    pair.source.insert("dataset", dataset, [{"id": row_id, "input": "later"}])
+    compared = run(pair.sandbox, root, "--full", program="verify")
+    assert (compared.code, next_of(compared)[1][-1]) == (1, "--since-last"), compared.out
+    copied = run_next(pair, compared, root)
+    assert (copied.code, len(runs(root)), differences(pair)) == (0, 1, []), copied.out
+
+
 def test_json_names_the_same_command(pair: Pair, tmp_path: Path) -> None:
     end = run(pair.sandbox, tmp_path / "runs", "--json")
     record = json.loads(end.out)

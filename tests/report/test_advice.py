@@ -12,7 +12,7 @@ from bt_migrate.config.options import PROGRAMS, SETTING_OPTIONS, Option
 from bt_migrate.config.settings import CONFLICTS, PEOPLE, SELECTION, SYNC
 from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.phases import ORDER
-from bt_migrate.report.advice import next_commands, resources_by_phase, without
+from bt_migrate.report.advice import next_commands, resources_by_phase
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord, Session, write_run
 from tests.support.orgs import REPOSITORY
@@ -28,7 +28,19 @@ UNEQUAL = {
     "differences": [{"resource": "prompts", "outcome": "differs"}],
 }
 MISSING = {**UNEQUAL, "differences": [{"resource": "rows of logs", "outcome": "missing"}]}
-
+CHANGED_SINCE = {
+    **UNEQUAL,
+    "differences": [
+        {"resource": "datasets", "outcome": "differs", "row": "r"},
+        {"resource": "logs", "outcome": "differs", "changed_since_copy": True},
+    ],
+}
+DELETED_SINCE = {
+    **UNEQUAL,
+    "arrived": True,
+    "changed_since_copy": 1,
+    "differences": [{"resource": "logs", "outcome": "extra", "changed_since_copy": True}],
+}
 DIFFERS_AND_EXTRA = {
     **UNEQUAL,
     "differences": [
@@ -386,6 +398,30 @@ CASES = [
         "bin/migrate-all --state-dir ROOT",
     ),
     (
+        "a verification that finds only rows that differ",
+        "verify",
+        "",
+        "incomplete",
+        {"command": "migrate-all", "report": {"verification": DIFFERS_AND_EXTRA}},
+        "bin/accept RUN --all",
+    ),
+    (
+        "a verification that finds rows that the source changed after the copy",
+        "verify",
+        "",
+        "incomplete",
+        {"command": "migrate-all", "report": {"verification": CHANGED_SINCE}},
+        "bin/migrate-all --state-dir RUN --since-last",
+    ),
+    (
+        "a verification that finds rows that the source deleted after the copy",
+        "verify",
+        "",
+        "incomplete",
+        {"command": "migrate-all", "report": {"verification": DELETED_SINCE}},
+        "bin/accept RUN --all",
+    ),
+    (
         "a difference that may be accepted, with a consent to something else",
         "verify",
         "",
@@ -511,8 +547,3 @@ def test_a_phase_is_followed_with_every_option_that_the_next_one_takes(
     following = PROGRAMS[shlex.split(line)[0].replace("bin/", "")]
     wanted = {item.flag for item in taken if item in following}
     assert wanted <= set(shlex.split(line)), line
-
-
-def test_options_are_left_out_with_their_values() -> None:
-    given = ["--a", "1", "--dry-run", "--b=2", "--new-run", "--c", "3"]
-    assert without(given, ("--a", "--b", "--dry-run")) == ["--new-run", "--c", "3"]
