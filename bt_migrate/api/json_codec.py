@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from functools import partial
 from typing import Any, Tuple
 
 
@@ -33,8 +34,10 @@ def _class_of(byte: int) -> bytes:
 _CLASSES = b"".join(_class_of(byte) for byte in range(256))
 _LONG_INTEGER = b":" + b"0" * 19
 
-_encode_utf8 = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
+# A value that was read as JSON holds no circle, so nothing looks for one.
+_encoder = partial(json.JSONEncoder, check_circular=False, separators=(",", ":"))
+_encode_utf8 = _encoder(ensure_ascii=False).encode
+_encode_ascii = _encoder().encode
 
 
 def decode(text: bytes) -> Tuple[Any, bool]:

@@ -243,6 +243,8 @@ class Pump:
         sent keeps the record of what was sent before: by that, the destination's row stays ours.
         """
         for object_id, member in self._members.items():
+            if not self._is_round and member.stream.fresh:
+                continue
             rows = [row for row in batch if row.object_id == object_id and not row.trouble]
             if rows and self._is_round:
                 round_ = member.state.sync.round

@@ -41,7 +41,9 @@ class NewestVersions:
         """Returns which rows of the next page count, and remembers them."""
         xacts = _xacts(rows)
         remembered = [portion.get(object_id, {}) for portion in self._portions]
-        if len(xacts) == len(rows) and all(map(xacts.keys().isdisjoint, remembered)):
+        # the smaller of two views of keys is looked up in the larger one
+        are_new = all(xacts.keys().isdisjoint(known.keys()) for known in remembered)
+        if are_new and len(xacts) == len(rows):
             newest = Newest(rows, [], [])
         else:
             newest = _without_older(rows, remembered)
