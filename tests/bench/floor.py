@@ -1,9 +1,10 @@
 """The floors that figures are measured against, each in a process of its own.
 
-floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing
-else to do; keep the pages floor.py json FOLDER standard|orjson     decode these pages and encode
-their rows as they are inserted, with nothing around it floor.py objects URL KEY
-make what the ideal of "objects" counts, ten at a time, with nothing else to do
+    floor.py read URL KEY PROJECT FOLDER     reads all log rows, one page after the other, and
+                                             keeps the pages
+    floor.py json FOLDER standard|orjson     decodes these pages and encodes their rows as they
+                                             are inserted
+    floor.py objects URL KEY                 makes what the ideal of "objects" counts, ten at a time
 
 Prints one JSON line.
 """

@@ -33,9 +33,8 @@ from bt_migrate.sandbox.http.server import Incoming, Sandbox, SandboxOrg
 
 Json = Dict[str, Any]
 
-ROW_BYTES = (
-    1024  # of a row as it is inserted: compact JSON, UTF-8; a reader gets about 450 bytes more
-)
+# of a row as it is inserted: compact JSON, UTF-8; a reader gets about 450 bytes more
+ROW_BYTES = 1024
 ROWS_PER_TRANSACTION = 100
 DAY_S = 86400
 WORDS = (
