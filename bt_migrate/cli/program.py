@@ -28,6 +28,8 @@ from bt_migrate.cli.signals import Ending, handle_signals
 from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import Settings
+from bt_migrate.errors import UsageError
+from bt_migrate.report.advice import resources_by_phase
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.shard_file import refuse_other_organizations
 from bt_migrate.state.find_run import VERIFY
@@ -93,6 +95,8 @@ def in_program(
         flags = flags_of(make_parser(command, description), argv)
         edge.in_json = bool(flags.get("json"))
         settings = _settings_of(flags, sys.argv[1:] if argv is None else argv, environ)
+        if flags.get("resources") or flags.get("exclude_resources"):
+            _refuse_unmoved(settings, command)
         _log_as(settings, edge)
         folders.append(Path(settings.state_dir))
         edge.folders = folders
@@ -137,6 +141,23 @@ def _settings_of(
 ) -> Settings:
     settings = replace(load_settings(flags, environ), arguments=tuple(arguments))
     return replace(settings, **selection_of_shard(flags)) if flags.get("shard") else settings
+
+
+def _refuse_unmoved(settings: Settings, command: str) -> None:
+    """Raises UsageError if the program of one phase moves none of the selected resources."""
+    phases = resources_by_phase()
+    moved = phases.get(command)
+    if moved is None or set(moved) & set(settings.resources):
+        return
+    named = [name for name in settings.named_resources if name in settings.resources]
+    if not named:
+        raise UsageError(
+            f"--exclude-resources: nothing is left for {command}, which moves {', '.join(moved)}"
+        )
+    others = [phase for phase, resources in phases.items() if set(resources) & set(named)]
+    raise UsageError(
+        f"--resources {','.join(named)}: moved by {' and '.join(others)}, not by {command}"
+    )
 
 
 def prepare_interpreter() -> None:

@@ -214,7 +214,10 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     phase = _phase_before(start, run.record, report)
     if phase:
         comment = "moves what failed, or what references wait for"
-        return start.line(phase, start.arguments, comment)
+        arguments = start.arguments
+        if not _is_selected(phase, run.record):
+            arguments = without(arguments, ("--resources", EXCLUDE))
+        return start.line(phase, arguments, comment)
     conflicts = _resources_to_update(start, report)
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
         comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
@@ -435,11 +438,15 @@ def _open_phase(start: LastStart, record: RunRecord) -> Optional[str]:
     """Returns a phase of the selection that is not done, after a start of a single phase."""
     if start.command == DRIVER or record.selection.resources == []:
         return None
-    for name, resources in resources_by_phase().items():
-        is_selected = any(item in record.selection.resources for item in resources)
-        if is_selected and name not in record.phases_done:
+    for name in resources_by_phase():
+        if _is_selected(name, record) and name not in record.phases_done:
             return name
     return None
+
+
+def _is_selected(phase: str, record: RunRecord) -> bool:
+    """Whether the run moves a resource of the phase."""
+    return bool({*resources_by_phase()[phase]} & {*record.selection.resources})
 
 
 def resources_by_phase() -> Dict[str, List[str]]:

@@ -14,7 +14,7 @@ from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_USAGE, UsageError
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import chosen, did_you_mean, matches, unmatched
-from bt_migrate.phases import accept, merge_runs, probe, report, status
+from bt_migrate.phases import accept, merge_runs, migrate_logs, probe, report, status
 from bt_migrate.report.plan_check import read_plan
 from bt_migrate.sandbox import main as sandbox
 from tests.support.orgs import run, runs, tiny_pair
@@ -192,6 +192,29 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
             assert (done.code, expected in done.err, done.out) == (2, True, "")
         # A run that was made for a wrong name would be continued with it.
         assert runs(tmp_path / "runs") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--resources", "prompts,views"],
+            "--resources prompts,views: moved by migrate-definitions and migrate-views, not by"
+            " migrate-logs\n",
+        ),
+        (
+            ["--exclude-resources", "logs"],
+            "--exclude-resources: nothing is left for migrate-logs, which moves logs\n",
+        ),
+    ],
+)
+def test_a_phase_that_moves_nothing_of_the_selection_is_refused(
+    words: list, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for side in ("SOURCE", "DEST"):
+        monkeypatch.setenv(f"BT_{side}_API_KEY", f"sk-{side}")
+    code = migrate_logs.main(words)
+    assert (code, capsys.readouterr().err) == (EXIT_USAGE, f"bt_migrate: {expected}")
 
 
 def test_a_missing_plan_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
