@@ -53,6 +53,7 @@ NEEDED = {
         ("pytest", "pytest", "8.3.5"),
         ("xdist", "pytest-xdist", "3.6.1"),
         ("responses", "responses", "0.26.0"),
+        ("jsonschema", "jsonschema", "4.17.3"),
         ("ruff", "ruff", "0.17.0"),
         ("mypy", "mypy", "1.14.1"),
         ("requests-stubs", "types-requests", "2.32.0.20241016"),

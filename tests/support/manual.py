@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from bt_migrate import errors
-from bt_migrate.cli.json_fields import JSON_FIELDS
 from bt_migrate.model.activation import acts_not
 from bt_migrate.model.equality import TOLERATED
 from bt_migrate.model.findings import KINDS
@@ -20,9 +20,10 @@ from bt_migrate.model.messages import MESSAGES
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, SELECTABLE
 from bt_migrate.model.unmoved import UNMOVED
-from bt_migrate.report.fields import REPORT_FIELDS
+from bt_migrate.report.fields import REPORT_FIELDS, JsonField
 from tests.support import walkthrough
 from tests.support.option_pages import env_example, options_parts, settings_parts
+from tests.support.schemas import PRINTED, TABLES, schema_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "bt_migrate" / "docs"
@@ -131,7 +132,7 @@ def report() -> str:
         "The report",
         "`migration_summary.txt` is for people. `migration_report.json` is for programs. Both are\n"
         "also written when a run fails or is interrupted, and cover all processes of the run.",
-        table(("field", "contains"), ((f"`{name}`", text) for name, text in REPORT_FIELDS.items())),
+        fields_table("report", REPORT_FIELDS),
         "Outcomes: `created`, `found` (same content), `updated`, `differs` (other content, "
         "left as it\n"
         "is), `skipped` (with a reason), `failed` (with a reason); in a dry run `planned` "
@@ -141,17 +142,23 @@ def report() -> str:
     )
 
 
+def fields_table(schema: str, fields: Mapping[str, JsonField]) -> str:
+    rows = ((f"`{name}`", field.about) for name, field in fields.items())
+    link = f"JSON Schema: [schemas/{schema}.json](schemas/{schema}.json)"
+    return f"{link}\n\n{table(('field', 'contains'), rows)}"
+
+
 def json_output() -> str:
     parts = []
-    for program, names in JSON_FIELDS.items():
-        rows = ((f"`{name}`", text or "as in the report") for name, text in names.items())
-        parts += [f"## {program}", table(("field", "contains"), rows)]
+    titles = {**PRINTED, "plan": "the plan (--plan-out)"}
+    for schema, title in titles.items():
+        parts += [f"## {title}", fields_table(schema, TABLES[schema])]
     return page(
         "What programs print with --json",
         "With `--json`, a program prints one JSON object on standard output. Each log line on\n"
         "standard error is a JSON object too. `bin/merge-runs` prints the fields of\n"
-        "`bin/migrate-all` without `exit_code`, and `merged`, the runs that it joined.\n"
-        "`bin/report` prints [the report](report.md).",
+        "`bin/migrate-all`. `bin/report` prints [the report](report.md). Later versions may add\n"
+        "fields.",
         *parts,
     )
 
@@ -202,6 +209,7 @@ PAGES: Dict[str, Callable[[], str]] = {
     "report.md": report,
     "errors.md": error_page,
     "json.md": json_output,
+    **{f"schemas/{name}.json": partial(schema_text, name) for name in TABLES},
 }
 
 
