@@ -214,7 +214,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     phase = _phase_before(start, run.record, report)
     if phase:
         comment = "moves what failed, or what references wait for"
-        arguments = start.arguments
+        arguments = list(start.arguments)
         if not _is_selected(phase, run.record):
             arguments = without(arguments, ("--resources", EXCLUDE))
         return start.line(phase, arguments, comment)
