@@ -42,6 +42,20 @@ class FacetPlaces:
 
 
 @dataclass
+class InsertSizes:
+    """Bytes of rows in one insert: the most that were accepted, and the fewest that were refused
+    as too large (0: none were).
+    """
+
+    accepted: int = 0
+    refused: int = 0
+
+    def fits(self, size: int) -> bool:
+        """Whether rows of this size are worth sending at once, after what was refused."""
+        return not self.refused or size <= max(self.accepted, self.refused // 2)
+
+
+@dataclass
 class Capabilities:
     """Each fact starts as the safe assumption. Threads may learn the same fact twice."""
 
@@ -61,3 +75,4 @@ class Capabilities:
     facets: FacetPlaces = field(default_factory=FacetPlaces)
     # largest body of POST /logs3, 0 where the server announces none; None: not asked yet
     logs3_max_bytes: Optional[int] = None
+    insert_sizes: InsertSizes = field(default_factory=InsertSizes)

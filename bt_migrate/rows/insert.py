@@ -7,6 +7,7 @@ and attachments have ids and replace themselves.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Sequence, Set, Tuple
 
@@ -16,9 +17,12 @@ from bt_migrate.attachments.copy import AttachmentCopier, NotCopied
 from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.outcomes import FAILED, FOUND
 from bt_migrate.model.resources import RowKind
+from bt_migrate.report.display import size_text
 from bt_migrate.rows.batches import EncodedRow, batched, halves
 from bt_migrate.rows.encode import attachment_paths, keep_source_keys
 from bt_migrate.rows.send import LOGS3, RowSender
+
+log = logging.getLogger("bt_migrate.rows")
 
 # characters of an error message that are kept with a row
 MAX_REASON_CHARS = 300
@@ -124,17 +128,26 @@ class Inserter:
         if len(rows) == 1 and self._sender.is_large(rows[0][1]):
             self._insert_large(rows[0], done)
             return
+        sizes = self.dest.capabilities.insert_sizes
+        size = _size(rows)
+        if len(rows) > 1 and not sizes.fits(size):
+            for half in halves(rows):
+                self._insert(list(half), done)
+            return
         try:
             delivery = self._sender.send([row for _, row in rows])
         except ApiError as error:
             self._insert_refused(rows, error, done)
             return
+        sizes.accepted = max(sizes.accepted, size)
         for (position, row), confirmed in zip(rows, delivery.confirmed):
             done.outcomes[position] = (row.outcome, "") if confirmed else (FAILED, NOT_CONFIRMED)
             done.xacts[position] = delivery.xact
 
     def _insert_refused(self, rows: List[Placed], error: ApiError, done: Delivered) -> None:
         """Send a refused request in smaller parts until the object or row at fault is alone."""
+        if error.status == 413 and len(rows) > 1:
+            self._note_too_large(_size(rows))
         objects = list(dict.fromkeys([row.object_id for _, row in rows]))
         if len(objects) > 1:
             for object_id in objects:
@@ -151,6 +164,17 @@ class Inserter:
             position, row = rows[0]
             hint = ", a lower MIGRATION_MAX_ROW_BYTES helps" if error.status == 413 else ""
             done.outcomes[position] = (FAILED, _reason(error, f"{len(row.body):,} bytes{hint}"))
+
+    def _note_too_large(self, size: int) -> None:
+        """Remember the size of a refused request, so that later ones are smaller."""
+        sizes = self.dest.capabilities.insert_sizes
+        if not sizes.refused:
+            log.warning(
+                "destination: an insert of %s is too large for it (413); sending smaller ones",
+                size_text(size),
+                extra={"event": "too_large", "bytes": size},
+            )
+        sizes.refused = min(size, sizes.refused or size)
 
     def _insert_large(self, placed: Placed, done: Delivered, *, upload: bool = False) -> None:
         """Insert a row that is larger than a batch. An error fails only this row."""
@@ -200,6 +224,10 @@ class Inserter:
             done.comment_xacts.setdefault(comment.object_id, set()).add(delivery.xact)
             if not confirmed:
                 done.refused_comments.append((comment.object_id, comment.id, NOT_CONFIRMED))
+
+
+def _size(rows: Sequence[Placed]) -> int:
+    return sum(len(row.body) for _, row in rows)
 
 
 def _outcome_unsent(row: EncodedRow) -> Outcome:

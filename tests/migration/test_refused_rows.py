@@ -13,6 +13,10 @@ from tests.support.after_faults import SMALL, problems_after_rerun
 from tests.support.compare_orgs import differences
 from tests.support.orgs import findings, is_insert, report, run, runs, tiny_pair
 
+# The largest batch has 100 kB; sent whole first, batches were refused 26 times.
+MOST_BYTES = 10_000
+MOST_REFUSED = 8
+
 
 def rejecting(
     text: bytes, status: int, message: str
@@ -44,6 +48,20 @@ def row_outcomes(root: Path) -> Dict[str, int]:
     return {
         name: sum(row["outcomes"].get(name, 0) for row in rows) for name in ("created", "failed")
     }
+
+
+def test_a_destination_that_takes_small_requests_is_told_once_and_gets_them(tmp_path: Path) -> None:
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        is_large = is_insert(path) and len(raw) > MOST_BYTES
+        return Answer(413, b"Request Entity Too Large", "text/plain") if is_large else None
+
+    with tiny_pair() as pair:
+        pair.sandbox.refuse = refuse
+        first = run(pair.sandbox, tmp_path / "runs")
+        refused = [request for request in pair.sandbox.requests if request.status == 413]
+        told = [line for line in first.err.splitlines() if "sending smaller ones" in line]
+        assert (first.code, differences(pair), len(told)) == (0, [], 1), first.last_words
+        assert len(refused) <= MOST_REFUSED, len(refused)
 
 
 @pytest.mark.parametrize("status", [400, 413])
