@@ -46,6 +46,10 @@ JSON_FIELDS: Mapping[str, Mapping[str, JsonField]] = {
         ),
         "report": JsonField("string", "path of report.html"),
         "exit_code": JsonField("integer~", "exit code of the program"),
+        "runs_before": JsonField(
+            "[any]~",
+            "results of the window runs that this start finished first, each like this object",
+        ),
         "merged": JsonField("[string]~", "of merge-runs: paths of the runs that it joined"),
     },
     "verify": {

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from bt_migrate.cli.pinned import terminal_size
 from bt_migrate.cli.streams import raw_stream
@@ -26,6 +27,18 @@ from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
 
 log = logging.getLogger("bt_migrate")
+
+
+@dataclass
+class RunsOfStart:
+    """The runs that one start works in: what an earlier one left unfinished, then its own.
+
+    `follows`: the next sync of the same run, or another run, comes after this one. `before`: the
+    results of other runs before this one, as --json prints them.
+    """
+
+    follows: bool = False
+    before: List[Dict[str, Any]] = field(default_factory=list)
 
 
 def write_plan(settings: Settings, run: RunDirectory) -> None:
@@ -76,7 +89,9 @@ def print_report(report: Mapping[str, Any], text_of: Callable[..., str] = screen
     print_result(text_of(report, size.lines - 1) if size else text_of(report), sys.stdout)
 
 
-def report_run(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
+def report_run(
+    run: RunDirectory, settings: Settings, code: Optional[int], status: str, runs: RunsOfStart
+) -> int:
     """Write and print the report of a start.
 
     Returns the exit code: 1 if the start reached its end and not everything arrived.
@@ -91,10 +106,16 @@ def report_run(run: RunDirectory, settings: Settings, code: Optional[int], statu
     run.save()
     write_report(run, report, settings.app_urls)
     code = code or EXIT_OK
-    if settings.quiet and code == EXIT_OK:
+    is_followed = runs.follows and not status and code in (EXIT_OK, EXIT_INCOMPLETE)
+    # The report of the next sync is about the whole run.
+    if (is_followed and settings.since_last) or (settings.quiet and code == EXIT_OK):
         return code
-    if settings.json:
-        print(json.dumps({**summary_record(report), "exit_code": code}))
+    record = {**summary_record(report), "exit_code": code}
+    if settings.json and is_followed:
+        runs.before.append(record)
+    elif settings.json:
+        codes = [code, *(before["exit_code"] for before in runs.before)]
+        print(json.dumps({**record, "exit_code": max(codes), "runs_before": runs.before}))
     elif settings.quiet:
         print(summary_line(report))
     else:

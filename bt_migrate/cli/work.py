@@ -10,10 +10,10 @@ import logging
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.capabilities import FacetPlace
 from bt_migrate.api.client import Api
@@ -22,7 +22,7 @@ from bt_migrate.cli.connect import identity_of
 from bt_migrate.cli.invitations import agree_to_invite
 from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.operate import Operator
-from bt_migrate.cli.results import report_comparison, report_run, write_plan
+from bt_migrate.cli.results import RunsOfStart, report_comparison, report_run, write_plan
 from bt_migrate.cli.run_log import logged_to
 from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.terminal import screen
@@ -87,6 +87,7 @@ class Start:
     dest: Api
     steps: Sequence[Step]
     ending: Ending
+    runs: RunsOfStart = field(default_factory=RunsOfStart)
 
     @property
     def judges(self) -> bool:
@@ -98,18 +99,19 @@ class Start:
 
 
 def work(start: Start, settings: Settings) -> int:
-    """Finish what an earlier start left of its window, then do what this start asks for.
+    """Finish what an earlier start left of its window or sync, then do what this start asks for.
 
-    Returns the higher exit code of the two.
+    Returns the highest exit code of the runs: a sync replaces the result of the one before it.
     """
     _refuse_unknown_projects(start, settings)
     kinds = windowed_kinds(settings, start.steps)
-    codes: List[int] = []
+    codes: Dict[Path, int] = {}
     find: Callable[[], FoundRun] = lambda: _unfinished_or_new(start, settings, kinds)  # noqa: E731
     follows = True
     while follows and not start.ending.event.is_set():
         with _locked(find, settings.wait_lock, start.ending.event) as (run, its_settings, follows):
-            codes.append(_work_in(start, its_settings, run, kinds))
+            start.runs.follows = follows
+            codes[run.path] = _work_in(start, its_settings, run, kinds)
         find = lambda: _new(start, settings, kinds, is_first=False)  # noqa: E731
     if follows:
         log.info(
@@ -117,8 +119,8 @@ def work(start: Start, settings: Settings) -> int:
             start.ending.reason,
             extra={"event": "stopped"},
         )
-        codes.append(start.ending.code)
-    return max(codes)
+        return max(start.ending.code, *codes.values())
+    return max(codes.values())
 
 
 def _refuse_unknown_projects(start: Start, settings: Settings) -> None:
@@ -227,7 +229,7 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> Dict[str
     else:
         plan_run = create_run(run.path.parent, identity, start.command)
     with plan_run:
-        _work_in_run(start, dry_settings, plan_run)
+        _work_in_run(replace(start, runs=RunsOfStart(follows=True)), dry_settings, plan_run)
         # A stopped plan is incomplete and must not be carried out.
         start.source.check()
         return build_plan(plan_run)
@@ -272,8 +274,10 @@ def _work_logged(start: Start, settings: Settings, run: RunDirectory) -> int:
     finally:
         _close_session(start, run, session, began)
         try:
-            report = report_comparison if start.judges else report_run
-            code = report(run, settings, code, status)
+            if start.judges:
+                code = report_comparison(run, settings, code, status)
+            else:
+                code = report_run(run, settings, code, status, start.runs)
         except StateError:
             # A full disk cannot store the report either; the first error is shown.
             if code == EXIT_OK:

@@ -37,7 +37,9 @@ def output(pair: Pair, root: Path, *arguments: str, program: str) -> Any:
     done = run(pair.sandbox, root, *arguments, "--json", program=program)
     assert done.code in (0, 1), done.last_words
     assert all(json.loads(line)["level"] for line in done.err.splitlines())
-    return [json.loads(line) for line in done.out.splitlines()][-1]
+    if program == "plan_shards":
+        return json.loads(done.out.splitlines()[-1])
+    return json.loads(done.out)
 
 
 def test_every_program_prints_the_documented_fields(tmp_path: Path, capsys: Any) -> None:
@@ -109,7 +111,9 @@ def test_a_plan_in_a_file_adds_nothing_to_the_output(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         in_json = run(pair.sandbox, tmp_path / "runs", *plan, "--json")
         in_text = run(pair.sandbox, tmp_path / "runs", *plan)
+        carried_out = run(pair.sandbox, tmp_path / "runs", *plan[1:], "--json")
     assert json.loads(in_json.out)["status"] == "completed"
+    assert json.loads(carried_out.out)["dry_run"] is False
     assert in_text.out.splitlines()[-1].startswith("Next: ")
 
 

@@ -38,6 +38,7 @@ from tests.support.syncs import (
     KINDS,
     LOGS,
     equal,
+    first_sync,
     holder,
     later,
     living,
@@ -133,6 +134,37 @@ def test_a_killed_round_is_finished_by_the_next_sync(at: int, moment: str, tmp_p
         assert (
             len(sent(w)) <= versions + 40
         )  # what was in flight, in a process with 3 inserts of 6 rows, may come twice
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_a_start_that_finishes_a_sync_and_heals_it_in_the_next_one_ends_with_0(
+    is_json: bool, tmp_path: Path
+) -> None:
+    """The unfinished sync ends with 1; the next sync, of the same start, brings what it left."""
+    with living(tmp_path) as w:
+        first_sync(w)
+        change(w, 1)
+        assert killed(w, 4, "before").code == -signal.SIGKILL
+        unfinished = round_of(w)
+
+        def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            is_first = round_of(w) == unfinished
+            is_bad = is_insert(path) and b"r00" in raw and is_first
+            return Answer(400, b"no", "text/plain") if is_bad else None
+
+        w.sandbox.refuse = refuse
+        done = sync(w, *(["--json"] if is_json else []))
+        assert (done.code, equal(w)) == (0, True), done.last_words
+        assert round_of(w) == unfinished + 1
+        if is_json:
+            assert json.loads(done.out)["exit_code"] == 0
+        else:
+            assert done.out.count("Migration ") == 1, done.out
+
+
+def round_of(w: World) -> int:
+    record = json.loads((runs(w.root)[-1] / "run.json").read_text(encoding="utf-8"))
+    return int(record.get("round", 0))
 
 
 @pytest.mark.parametrize(

@@ -266,8 +266,12 @@ def test_a_window_of_an_earlier_night_that_fails_again_does_not_stop_that_of_tod
     a_day_passes(left)
     its_window = f"created >= '{text(midnight(2))}'"
     w.sandbox.refuse = forbidding(its_window, path="/btql")
-    end = night(w, "--window", "daily")
+    end = night(w, "--window", "daily", "--json")
     assert (end.code, arrived(w)) == (1, rows_of(1)), end.last_words
+    result = json.loads(end.out)
+    (before,) = result["runs_before"]
+    assert (result["exit_code"], result["status"]) == (1, "completed")
+    assert (before["exit_code"], before["run_directory"]) == (1, str(left))
     w.sandbox.refuse = None
     end = night(w, *bounds(0, -1), "--fill-gaps")
     assert (end.code, arrived(w)) == (0, rows_of(0, 1)), end.last_words
