@@ -41,8 +41,9 @@ EXCLUDE = "--exclude-resources"
 FORBIDDEN = re.compile(rf"was answered (403|400\b.*({RIGHT_REFUSED.pattern}))", re.IGNORECASE)
 STREAM_FAILED = "stream_failed"
 ROWS_DIFFER = "row_differs"
-# the verification's word for what only the destination has
+# the verification's words for what only the destination has, and what only the source has
 EXTRA = "extra"
+MISSING = "missing"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
 # All flags; positional arguments have none.
@@ -184,14 +185,18 @@ def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -
         arguments = [*without(arguments, ("--on-conflict",)), "--on-conflict", "update"]
         return start.again(arguments, "overwrites these objects; or with keep, leaves them")
     if DELETED.match(start.error):
-        arguments = [*without(start.arguments, ("--state-dir", "--new-run")), "--new-run"]
-        comment = "moves all that is not there, in a new run"
-        return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
+        return _in_new_run(start, run, "moves all that is not there, in a new run")
     command = DRIVER if report["status"] == "merged" else start.command
     comment = "continues where it stopped"
     if report["status"] == "failed":
         comment = "once the problem above is fixed; continues where it stopped"
     return start.line(command, arguments, comment)
+
+
+def _in_new_run(start: LastStart, run: RunDirectory, comment: str) -> str:
+    """Returns the command that copies everything that is not there. Its run is the next to sync."""
+    arguments = without(start.arguments, (SINCE_LAST, "--state-dir", "--new-run"))
+    return start.again([*arguments, "--new-run", "--state-dir", str(run.path.parent)], comment)
 
 
 def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
@@ -226,6 +231,9 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         return _accept(start, run, comment)
     if conflicts:
         comment = "overwrites the objects that differ with the source's content"
+    elif SINCE_LAST in start.arguments and _only_kept(report) and MISSING in _compared(report):
+        # A sync reads what is new, and the source did not change these again.
+        return _in_new_run(start, run, "copies what is missing, also what was deleted there")
     arguments = _with_updates(_same_run(start, run), conflicts)
     return start.again(arguments, comment)
 
@@ -312,13 +320,18 @@ def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
     In a sync, differences that only the comparison found count too: a sync does not read again what
     only the destination changed.
     """
+    is_kept = report["problems"] or report["failed"] or (run.record.round and _compared(report))
+    return bool(is_kept) and _only_kept(report) and _compared(report) <= {DIFFERS, EXTRA}
+
+
+def _only_kept(report: Mapping[str, Any]) -> bool:
     outcomes = {problem["outcome"] for problem in report["problems"]}
-    failed = {line["kind"] for line in report["failed"]}
-    compared = (report["verification"] or {}).get("differences", [])
-    missing = {difference["outcome"] for difference in compared} - {DIFFERS, EXTRA}
-    is_explained = outcomes <= {DIFFERS} and failed <= {ROWS_DIFFER}
-    is_found = outcomes or failed or (run.record.round and compared)
-    return bool(is_found) and is_explained and not missing
+    return outcomes <= {DIFFERS} and {line["kind"] for line in report["failed"]} <= {ROWS_DIFFER}
+
+
+def _compared(report: Mapping[str, Any]) -> Set[str]:
+    """Returns the outcomes of the comparison for what is not equal."""
+    return {item["outcome"] for item in (report["verification"] or {}).get("differences", [])}
 
 
 def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:

@@ -185,6 +185,22 @@ CASES = [
         "bin/migrate-all --since-last --state-dir RUN --on-conflict prompts=update",
     ),
     (
+        "a sync of which delivered rows are missing",
+        "migrate-all",
+        "--since-last --projects a --lookback 5m",
+        "incomplete",
+        {"round": 1, "report": {"verification": MISSING}},
+        "bin/migrate-all --projects a --new-run --state-dir ROOT",
+    ),
+    (
+        "a first copy of which an object was deleted in the destination",
+        "migrate-all",
+        "--since-last",
+        "failed",
+        {"session": {"error": "destination: project 'a' was deleted, or the key cannot"}},
+        "bin/migrate-all --new-run --state-dir ROOT",
+    ),
+    (
         "objects that failed",
         "migrate-all",
         "--new-run",
