@@ -38,8 +38,8 @@ class Bounds:
     """Which rows, in which order; None for no bound.
 
     Keys above `after_key` and up to `end_key`, `created` inside [created_after, created_before),
-    written after the transaction `after_xact`. `version`: as they were at that transaction, which
-    is a field of the request, not of the query text.
+    written after the transaction `after_xact`, or last written in one of `xacts`. `version`: as
+    they were at that transaction, which is a field of the request, not of the query text.
     """
 
     created_after: Optional[str] = None
@@ -47,6 +47,7 @@ class Bounds:
     after_key: Optional[str] = None
     end_key: Optional[str] = None
     after_xact: Optional[int] = None
+    xacts: Sequence[int] = ()
     newest_first: bool = False
     version: Optional[int] = None
 
@@ -232,7 +233,10 @@ def _conditions(bounds: Bounds) -> List[str]:
         ("_pagination_key >", bounds.after_key),
         ("_pagination_key <=", bounds.end_key),
     )
-    return [f"{comparison} {quoted(value)}" for comparison, value in wanted if value]
+    conditions = [f"{comparison} {quoted(value)}" for comparison, value in wanted if value]
+    if bounds.xacts:
+        conditions.append(f"_xact_id in [{', '.join(quoted(str(xact)) for xact in bounds.xacts)}]")
+    return conditions
 
 
 def from_line(kind: str, object_ids: Sequence[str]) -> str:

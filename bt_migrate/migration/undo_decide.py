@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from typing import Dict, Iterable, List, Optional, Sequence, Set
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
-from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, count_by_object_query, newest_query
-from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, count_by_object_query
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import (
-    CHANGED_SINCE_RUN,
     CreatedObject,
     UndoContext,
     existing_objects,
     reason_to_leave,
 )
-from bt_migrate.migration.undo_rows import holds_changed_rows, own_transactions
-from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
+from bt_migrate.migration.undo_rows import holds_rows_of_others, own_xacts
 from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
@@ -34,7 +32,9 @@ BEFORE_ROWS = tuple(
 AFTER_ROWS = tuple(
     resource for resource in reversed(OBJECT_RESOURCES) if resource not in BEFORE_ROWS
 )
-ROWS_OF_OTHERS = "holds rows that this run did not bring"
+ROWS_OF_OTHERS = "holds rows that others wrote"
+# in the filter of one query
+XACTS_PER_QUERY = 200
 NOT_EMPTY = "holds something that this run did not make, or that is left"
 
 
@@ -69,7 +69,6 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
         for name, of_kind in _by_kind(created).items()
     }
     present = [obj for obj in created if obj.dest_id in there[obj.resource.name]]
-    rewritten = _with_newer_rows(context, present)
     others = _with_rows_of_others(context, present)
     judged = []
     for obj in present:
@@ -77,8 +76,6 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
         reason = reason_to_leave(obj.resource, obj.left_as, existing)
         if not reason and obj.dest_id in others and not obj.resource.part_of:
             reason = ROWS_OF_OTHERS
-        if not reason and obj.dest_id in rewritten and not obj.resource.part_of:
-            reason = f"rows in it were {CHANGED_SINCE_RUN}"
         project = context.lists.project_of(obj.resource, obj.dest_id)
         path = object_path(obj.resource, existing, project)
         judged.append(replace(obj, reason="" if context.settings.changed else reason, path=path))
@@ -104,87 +101,73 @@ def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]
     return kinds
 
 
-def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
-    """Returns the ids of objects with a row that somebody else wrote last."""
-    with_newer: Set[str] = set()
+def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
+    """Returns the ids of objects with a row that somebody else wrote last. Counts the rows.
+
+    Where the transactions of the run do not account for all rows of an object, its rows are read.
+    """
     streams = {
         (stream.header["kind"], stream.header["dest_id"]): stream
         for stream in context.run.all_streams()
-    }
-    for kind in ROW_KINDS:
-        ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
-        for start in range(0, len(ids), OBJECTS_PER_QUERY):
-            newest = _newest_xacts(context, kind, ids[start : start + OBJECTS_PER_QUERY])
-            with_newer |= {
-                dest_id
-                for dest_id, xact in newest.items()
-                if xact and _is_newer(context, streams.get((kind, dest_id)), xact)
-            }
-    return with_newer
-
-
-def _is_newer(context: UndoContext, stream: Optional[StreamState], xact: int) -> bool:
-    """Whether somebody else wrote the last row of an object.
-
-    Decided by the transactions of the run's deliveries; if not all of these are known, by the
-    content of the rows; by time, which may be a gateway's, only if that is not known either.
-    """
-    transactions = own_transactions(stream) if stream else set()
-    if transactions:
-        return xact not in transactions
-    changed = holds_changed_rows(context, stream) if stream else None
-    return xact_seconds(xact) > context.written_until if changed is None else changed
-
-
-def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
-    """Returns object id -> transaction of its last row.
-
-    Objects without an answer in a query for several are queried alone.
-    """
-    id_field = ROW_KINDS[kind].id_field
-    rows = context.dest.query(newest_query(kind, id_field, ids)).json
-    newest = {str(row.get(id_field)): xact_of(row.get("newest")) for row in rows}
-    for dest_id in ids if len(ids) > 1 else ():
-        if dest_id not in newest:
-            newest.update(_newest_xacts(context, kind, [dest_id]))
-    return newest
-
-
-def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
-    """Returns the ids of objects with more rows than the run delivered. Counts the rows."""
-    delivered = {
-        (stream.header["kind"], stream.header["dest_id"]): sum(
-            stream.counts[outcome] for outcome in (CREATED, FOUND, UPDATED, DIFFERS)
-        )
-        for stream in context.run.all_streams()
-        # A sync counts only its own rows, and a killed copy did not count all of them.
-        if stream.done and not stream.sync.round
     }
     with_others = set()
     for kind in ROW_KINDS:
         ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
         for start in range(0, len(ids), OBJECTS_PER_QUERY):
             batch = ids[start : start + OBJECTS_PER_QUERY]
-            for dest_id, rows in _row_counts(context, kind, batch).items():
-                context.held_rows[dest_id] = context.held_rows.get(dest_id, 0) + rows
-                if rows > delivered.get((kind, dest_id), rows):
+            of_batch = {dest_id: streams.get((kind, dest_id)) for dest_id in batch}
+            rows = _row_counts(context, kind, batch)
+            own = _own_row_counts(context, kind, of_batch)
+            for dest_id, stream in of_batch.items():
+                context.held_rows[dest_id] = rows.get(dest_id, 0)
+                accounted = dest_id in rows and rows[dest_id] == own[dest_id]
+                if not accounted and holds_rows_of_others(context, kind, dest_id, stream):
                     with_others.add(dest_id)
     return with_others
 
 
+def _own_row_counts(
+    context: UndoContext, kind: str, streams: Mapping[str, Optional[StreamState]]
+) -> Counter[str]:
+    """Returns object id -> its rows that were last written in a known transaction of the run.
+
+    Too few on a server that cannot compare transactions.
+    """
+    counts: Counter[str] = Counter()
+    known = sorted({xact for stream in streams.values() if stream for xact in own_xacts(stream)})
+    for start in range(0, len(known), XACTS_PER_QUERY):
+        bounds = Bounds(xacts=known[start : start + XACTS_PER_QUERY])
+        try:
+            counts.update(_count(context, kind, list(streams), bounds) or {})
+        except ApiError:
+            break
+    return counts
+
+
 def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
-    """Returns object id -> its rows; objects without an answer are counted alone."""
-    id_field = ROW_KINDS[kind].id_field
-    rows = context.dest.query(count_by_object_query(kind, id_field, ids, Bounds())).json
-    try:
-        counts = {row[id_field]: whole_number(row["rows"]) for row in rows}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        # A server that does not count by object cannot show rows of others.
+    """Returns object id -> its rows; objects without an answer are counted alone.
+
+    Empty if the server does not count by object.
+    """
+    counts = _count(context, kind, ids, Bounds())
+    if counts is None:
         return {}
     for dest_id in ids if len(ids) > 1 else ():
         if dest_id not in counts:
             counts.update(_row_counts(context, kind, [dest_id]))
-    return {dest_id: counts[dest_id] for dest_id in ids if dest_id in counts}
+    return {dest_id: counts.get(dest_id, 0) for dest_id in ids}
+
+
+def _count(
+    context: UndoContext, kind: str, ids: Sequence[str], bounds: Bounds
+) -> Optional[Dict[str, int]]:
+    """Returns object id -> its rows, of those that the answer names; None if it cannot be read."""
+    id_field = ROW_KINDS[kind].id_field
+    rows = context.dest.query(count_by_object_query(kind, id_field, ids, bounds)).json
+    try:
+        return {row[id_field]: whole_number(row["rows"]) for row in rows}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]) -> Set[str]:

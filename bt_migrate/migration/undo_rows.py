@@ -6,7 +6,7 @@ import contextlib
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
-from bt_migrate.api.transactions import xact_of
+from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, UndoContext
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
@@ -142,7 +142,7 @@ def _is_ours(stream: StreamState, row: Dict[str, Any], recorded: Tuple[int, byte
         return True
     if delivered or _transactions_decide(stream):
         return False
-    return digest == row_digest(insertable_row(ROW_KINDS[stream.header["kind"]], row))
+    return row_digest(insertable_row(ROW_KINDS[stream.header["kind"]], row)) in _digests(digest)
 
 
 def _transactions_decide(stream: StreamState) -> bool:
@@ -150,50 +150,62 @@ def _transactions_decide(stream: StreamState) -> bool:
     return bool(stream.done and stream.copy.transactions)
 
 
-def own_transactions(stream: StreamState) -> Set[int]:
-    """Returns the transactions in which the run wrote rows of the stream.
+def own_xacts(stream: StreamState) -> Set[int]:
+    """Returns the known transactions in which the run wrote rows of the stream.
 
-    Empty if not all are known: the run was killed before it recorded them, or the server names
-    none.
+    None of a server that names none; not all if the run was killed before it recorded them.
     """
-    if not stream.done:
-        return set()
-    transactions = set(stream.copy.transactions)
+    xacts = set(stream.copy.transactions)
     path = stream.sibling("_seen.sqlite3")
     if path.exists():
         with contextlib.closing(SeenRows(path)) as seen:
-            transactions |= seen.transactions(stream.header["source_id"])
-    return transactions
+            xacts |= seen.transactions(stream.header["source_id"])
+    return xacts
 
 
-def holds_changed_rows(context: UndoContext, stream: StreamState) -> Optional[bool]:
-    """Whether a row that the run sent has other content now, where no transaction says who wrote
-    it. None if no row has, but what was sent is not known of all. Reads all rows of the object.
-    """
-    source_id = stream.header["source_id"]
-    kind = ROW_KINDS[stream.header["kind"]]
-    path = stream.sibling("_seen.sqlite3")
-    if not path.exists():
-        return None
-    verdict: Optional[bool] = False
-    with contextlib.closing(SeenRows(path)) as seen:
-        for row in _all_rows(context, stream):
-            digest, _ = seen.sending(source_id, [row["id"]]).get(row["id"], (b"", 0))
-            if not digest:
-                verdict = None
-            elif row_digest(insertable_row(kind, row)) != digest[:DIGEST_BYTES]:
-                return True
-    return verdict
-
-
-def _all_rows(context: UndoContext, stream: StreamState) -> Iterator[Dict[str, Any]]:
-    kind, dest_id = stream.header["kind"], stream.header["dest_id"]
+def holds_rows_of_others(
+    context: UndoContext, kind: str, dest_id: str, stream: Optional[StreamState]
+) -> bool:
+    """Whether somebody else wrote a row of an object last. Reads all rows of the object."""
+    xacts = own_xacts(stream) if stream else set()
     learn_facets(context.dest, kind, [dest_id], Bounds())
     limit = context.settings.rows(kind).fetch_limit
-    selection = RowSelection(kind, [dest_id], Bounds())
-    for page in pages(context.dest, selection, limit=limit):
+    for page in pages(context.dest, RowSelection(kind, [dest_id], Bounds()), limit=limit):
         context.dest.check()
-        yield from page.rows
+        unknown = [row for row in page.rows if xact_of(row.get("_xact_id")) not in xacts]
+        if not all(_are_ours(context, kind, stream, unknown)):
+            return True
+    return False
+
+
+def _are_ours(
+    context: UndoContext, kind: str, stream: Optional[StreamState], rows: Sequence[Dict[str, Any]]
+) -> Iterator[bool]:
+    """Yields for each row of an unknown transaction whether the run wrote it last.
+
+    The content that was sent proves it. Time, which may be a gateway's, decides only about a row of
+    a copy that was killed, or one that was delivered and of which nothing else is known.
+    """
+    ids = [row["id"] for row in rows]
+    sent: Dict[str, Tuple[bytes, int]] = {}
+    delivered: Dict[str, int] = {}
+    path = stream.sibling("_seen.sqlite3") if stream else None
+    if stream and path and path.exists():
+        with contextlib.closing(SeenRows(path)) as seen:
+            sent = seen.sending(stream.header["source_id"], ids)
+            delivered = seen.dest_xacts(stream.header["source_id"], ids)
+    for row in rows:
+        if row["id"] in sent:
+            yield row_digest(insertable_row(ROW_KINDS[kind], row)) in _digests(sent[row["id"]][0])
+        elif stream and stream.copied and delivered.get(row["id"], -1):
+            yield False
+        else:
+            yield xact_seconds(xact_of(row.get("_xact_id"))) <= context.written_until
+
+
+def _digests(sent: bytes) -> Tuple[bytes, bytes]:
+    """Of what was sent last, and of what the row was before, if it was ours."""
+    return sent[:DIGEST_BYTES], sent[DIGEST_BYTES:]
 
 
 def _delete_rows(context: UndoContext, stream: StreamState, ids: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from tests.support.orgs import (
     Pair,
     environment,
     everything,
+    is_insert,
     report,
     run,
     run_with,
@@ -282,9 +283,33 @@ def test_an_object_of_ours_with_a_row_of_somebody_else_stays(
     done = undo(pair, root, "--yes")
     there = [obj["name"] for obj in pair.dest.objects("project")]
     assert (done.code, there) == (1, ["beta"]), done.out
-    assert "holds rows that this run did not bring" in done.out
+    assert "holds rows that others wrote" in done.out
     rest = undo(pair, root, "--yes", "--changed")
     assert (rest.code, pair.dest.objects("project")) == (0, []), rest.out
+
+
+@pytest.mark.usefixtures("data_plane")
+@pytest.mark.parametrize("killed", [False, True])
+def test_rows_of_a_person_are_left_although_a_later_sync_wrote_to_the_object(
+    killed: bool, pair: Pair, tmp_path: Path
+) -> None:
+    root, sync = tmp_path / "runs", ("--since-last", "--resources", "datasets")
+    assert run(pair.sandbox, root, *sync).code == 0
+    ids = [found(pair.dest, "dataset", name)["id"] for name in ("questions", "answers")]
+    pair.dest.insert("dataset", ids[0], [{"id": "theirs", "input": 1}])
+    edited = pair.dest.rows("dataset", ids[1])[0]["id"]
+    pair.dest.insert("dataset", ids[1], [{"id": edited, "input": "reviewed"}])
+    for obj in pair.source.objects("dataset"):
+        pair.source.insert("dataset", obj["id"], [{"id": "later", "input": 1}])
+    place = AtRequest(1, "after", signal.SIGKILL, lambda _, path: is_insert(path))
+    second = run_with(pair, root, place, *sync) if killed else run(pair.sandbox, root, *sync)
+    assert (second.code == -signal.SIGKILL) == killed, second.last_words
+    before = [pair.dest.rows("dataset", dataset) for dataset in ids]
+    done = undo(pair, root, "--yes")
+    there = {obj["id"] for obj in pair.dest.objects("dataset")}
+    assert (done.code, set(ids) - there) == (1, set()), done.out + done.err
+    assert [pair.dest.rows("dataset", dataset) for dataset in ids] == before
+    assert done.out.count("holds rows that others wrote") == 2, done.out
 
 
 def test_a_refused_row_that_somebody_else_inserted_stays(pair: Pair, tmp_path: Path) -> None:

@@ -94,8 +94,7 @@ def test_changed_objects_are_left_and_reported_and_deleted_on_request(
             "left: 1 row of logs 'Alpha/α': changed since the run",
             f"left: ai_secrets 'OPENAI' [{found(pair.dest, 'ai_secret', 'OPENAI')['id'][:8]}]: "
             "its value was typed in since the run",
-            f"left: experiments 'middle' of 'Alpha/α' [{middle[:8]}]: rows in it were changed "
-            "since the run",
+            f"left: experiments 'middle' of 'Alpha/α' [{middle[:8]}]: holds rows that others wrote",
             f"left: projects 'beta' [{beta['id'][:8]}]: holds something that this run did not "
             "make, or that is left",
             f"left: prompts 'Ask' of 'beta' [{ask['id'][:8]}]: changed since the run",
