@@ -97,10 +97,18 @@ class Pace:
     # After more refusals in a row than these, although requests started as far apart as was
     # measured, the spacing is dropped: the server refuses whatever the spacing is.
     MOST_SURPRISES = 3
+    # Then no spacing is set before so many refusals in a row agree on a rate; twice as many after
+    # each spacing that was dropped. So a server that refuses at random is not paced.
+    LEAST_AGREEING = 4
+    MOST_DOUBLED = 4
+    # how much the rates between two refusals may differ to agree
+    AGREEING = 2.0
     # No longer spacing is measured: the slowest limit of Braintrust is a query in 3 s.
     MOST_INTERVAL_S = 5.0
-    # how much a pause grows with each refusal without an answer between
+    # how much a pause grows with each refusal without an answer between, and after a spacing was
+    # dropped
     PAUSE_GROWTH = 4.0
+    DOUBTED_GROWTH = 2.0
     # how many more requests may start per answer after a refusal, until that many may at once
     CREDIT = 1.5
     MOST_CREDITS = 20.0
@@ -120,6 +128,10 @@ class Pace:
         self._measured = 0
         # refusals in a row although requests started at least that far apart
         self._surprises = 0
+        # how often the spacing was dropped
+        self._doubts = 0
+        # (seconds, answers) between refusals since then
+        self._gaps: Deque[Tuple[float, int]] = deque(maxlen=self.LEAST_AGREEING)
         # refused requests since the last of these
         self._cost = 0
         self._refused_s = -math.inf
@@ -150,7 +162,7 @@ class Pace:
             return
         refused_s, answered = self._measures[-1]
         is_guess = len(self._measures) == 1
-        if self._refusals and is_guess:
+        if self._refusals and is_guess and not self._doubts:
             self.interval_s = (now - refused_s) / max(self.LEAST_BURST, answered)
             self._next_s = now
         self._refusals = 0
@@ -179,7 +191,8 @@ class Pace:
             return pause_s
         self._refused_s = now
         self._refusals += 1
-        longer_s = pause_s * self.PAUSE_GROWTH ** min(self._refusals - 1, 8)
+        growth = self.DOUBTED_GROWTH if self._doubts else self.PAUSE_GROWTH
+        longer_s = pause_s * growth ** min(self._refusals - 1, 8)
         pause_s = max(pause_s, min(longer_s, most_s))
         self._credits = 1.0
         self._next_s = now + max(pause_s, self.interval_s)
@@ -200,8 +213,10 @@ class Pace:
             mean_s = max(least_s, (now - first_s) / (self._measured + 0.5))
             if self._mean_s and self._cost < self.CHEAP * (self._answered - last):
                 mean_s = min(mean_s, self._mean_s * self.CHEAP_GROWTH)
-            self._mean_s = mean_s
-            self.interval_s = min(mean_s * self.MARGIN, self.MOST_INTERVAL_S)
+            self._gaps.append((max(now - last_s, self.NONE_S), self._answered - last))
+            if self._is_believed():
+                self._mean_s = mean_s
+                self.interval_s = min(mean_s * self.MARGIN, self.MOST_INTERVAL_S)
         self._cost = 0
         self._measures.append((now, self._answered))
         oldest = self._answered - self.MEASURED_ANSWERS
@@ -220,8 +235,21 @@ class Pace:
         self._surprises = self._surprises + 1 if is_surprise else 0
         return self._surprises > self.MOST_SURPRISES
 
+    def _is_believed(self) -> bool:
+        """Whether the answers between the last refusals agree on a rate, once one was wrong."""
+        if not self._doubts:
+            return True
+        if len(self._gaps) < (self._gaps.maxlen or 0):
+            return False
+        most = max(answers / seconds for seconds, answers in self._gaps)
+        least = min((answers + 1) / seconds for seconds, answers in self._gaps)
+        return most <= self.AGREEING * least
+
     def _forget(self) -> None:
         """Drop the spacing and what was measured."""
+        needed = self.LEAST_AGREEING * 2 ** min(self._doubts, self.MOST_DOUBLED)
+        self._doubts += 1
+        self._gaps = deque(maxlen=needed)
         self.interval_s = self._mean_s = 0.0
         self._measured = 0
         self._surprises = 0
