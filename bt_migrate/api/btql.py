@@ -108,17 +108,23 @@ def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> s
     return "\n".join([*lines, f"cursor: {quoted(cursor)}"] if cursor else lines)
 
 
-def origins_query(kind: str, object_ids: Sequence[str], target: str) -> str:
+def origins_query(
+    kind: str, object_ids: Sequence[str], target: str, after_xact: Optional[int] = None
+) -> str:
     """One row {object, row, xact, rows} for each version of a row that origins of these rows name.
 
-    Only origins in objects of the type `target` count.
+    Only origins in objects of the type `target` count, of rows written after a transaction.
     """
+    wanted = [
+        f"origin.object_type = {quoted(target)}",
+        *_conditions(Bounds(after_xact=after_xact)),
+    ]
     return "\n".join(
         [
             "dimensions: origin.object_id as object, origin.id as row, origin._xact_id as xact",
             "measures: count(1) as rows",
             from_line(kind, object_ids),
-            f"filter: origin.object_type = {quoted(target)}",
+            "filter: " + " and ".join(wanted),
         ]
     )
 

@@ -27,7 +27,7 @@ from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
 from bt_migrate.rows.deletes import propagate_deletes
 from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
-from bt_migrate.rows.origins import RowVersion, versions_named_by_rows
+from bt_migrate.rows.origins import versions_named_by_rows
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
 from bt_migrate.rows.unseen import without_silent
@@ -58,8 +58,7 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
             _with_counterpart(migration, list(_expected(migration, resource.name, scopes)))
         )
         if resource is DATASETS and migration.settings.dataset_versions:
-            states = dataset_states_named(migration, [scope.source for scope in scopes])
-            streams = [_in_time(stream, states, {}) for stream in streams]
+            streams = _in_time(migration, scopes, streams, round_.above)
         _copy_round(migration, resource.name, streams, round_)
         return
     _copy_as_created(migration, resource, scopes)
@@ -71,10 +70,7 @@ def _copy_as_created(
     """Create the objects, and copy the rows of each group once its objects are created."""
     streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
     if resource is DATASETS and migration.settings.dataset_versions:
-        projects = [scope.source for scope in scopes]
-        states = dataset_states_named(migration, projects)
-        rows = versions_named_by_rows(migration.catalog, projects)
-        streams = [_in_time(stream, states, rows) for stream in streams]
+        streams = _in_time(migration, scopes, streams)
     expected = list(groups(streams, migration.settings.read_streams))
     with contextlib.ExitStack() as stack:
         readers = stack.enter_context(SourceReaders(migration.catalog, migration.counts))
@@ -115,15 +111,27 @@ def _finish_datasets(
 
 
 def _in_time(
-    stream: RowStream, states: Mapping[str, Set[int]], rows: Mapping[str, Set[RowVersion]]
-) -> RowStream:
-    """The stream of a dataset with what the source names of its past."""
-    return replace(
-        stream,
-        versions=tuple(sorted(states.get(stream.source_id, ()))),
-        named=frozenset(rows.get(stream.source_id, ())),
-        recorded=True,
-    )
+    migration: Migration,
+    scopes: Sequence[ProjectPair],
+    streams: Sequence[RowStream],
+    after_xact: Optional[int] = None,
+) -> List[RowStream]:
+    """Returns the streams of datasets with what the source names of their past.
+
+    `after_xact`: of single rows, only what was named after this transaction.
+    """
+    projects = [scope.source for scope in scopes]
+    states = dataset_states_named(migration, projects)
+    rows = versions_named_by_rows(migration.catalog, projects, after_xact)
+    return [
+        replace(
+            stream,
+            versions=tuple(sorted(states.get(stream.source_id, ()))),
+            named=frozenset(rows.get(stream.source_id, ())),
+            recorded=True,
+        )
+        for stream in streams
+    ]
 
 
 def dataset_states_named(

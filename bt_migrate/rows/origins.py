@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from functools import partial
-from typing import Dict, List, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, origins_query
 from bt_migrate.api.transactions import xact_of
@@ -26,9 +26,12 @@ RowVersion = Tuple[str, int]  # (row id, transaction)
 
 
 def versions_named_by_rows(
-    catalog: Catalog, projects: Sequence[JsonObject]
+    catalog: Catalog, projects: Sequence[JsonObject], after_xact: Optional[int] = None
 ) -> Dict[str, Set[RowVersion]]:
-    """Returns source id of a dataset -> the versions of its rows that rows were made from."""
+    """Returns source id of a dataset -> the versions of its rows that rows were made from.
+
+    `after_xact`: only rows that were written after this transaction name them.
+    """
     named: Dict[str, Set[RowVersion]] = defaultdict(set)
     for kind in (name for name in KINDS_WITH_ORIGINS if catalog.settings.selects(name)):
         ids = [
@@ -38,15 +41,18 @@ def versions_named_by_rows(
         ]
         starts = range(0, len(ids), OBJECTS_PER_QUERY)
         portions = [ids[start : start + OBJECTS_PER_QUERY] for start in starts]
-        for entries in catalog.lists.at_once(partial(_named, catalog, kind), portions):
+        for entries in catalog.lists.at_once(partial(_named, catalog, kind, after_xact), portions):
             for dataset_id, row_version in entries:
                 named[dataset_id].add(row_version)
     return named
 
 
-def _named(catalog: Catalog, kind: str, ids: Sequence[str]) -> List[Tuple[str, RowVersion]]:
+def _named(
+    catalog: Catalog, kind: str, after_xact: Optional[int], ids: Sequence[str]
+) -> List[Tuple[str, RowVersion]]:
+    query = origins_query(kind, ids, DATASETS.kind, after_xact)
     try:
-        rows = catalog.source.query(origins_query(kind, ids, DATASETS.kind)).json
+        rows = catalog.source.query(query).json
         return [
             (str(row["object"]), (str(row["row"]), xact_of(row["xact"])))
             for row in rows

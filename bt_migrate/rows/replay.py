@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of
@@ -65,15 +65,17 @@ def replay_versions(shared: SharedCopy, member: StreamCopy) -> bool:
     """Bring the destination to each version of the stream in turn, then to the rows that are left.
 
     Only into an object that this tool created and to which no rows were copied yet; in a sync, to
-    versions that are named since. Returns whether the copy can go on to the present. What the API
+    versions that are named since. A dataset of which nothing is named yet is prepared for that too:
+    its deliveries are all recorded. Returns whether the copy can go on to the present. What the API
     says of the object is its failure (`member.error`): the next start goes on.
     """
     stream, state = member.stream, member.state
     if member.above is not None:
-        is_due = state.copy.replay in (REPLAY_DONE, WAITS) and _unmapped(shared, stream)
+        is_named = _unmapped(shared, stream) or _named_since(member, member.above)
+        is_due = state.copy.replay in (REPLAY_DONE, WAITS) and is_named
         return not is_due or _replay(shared, member, _replay_newer)
     is_begun = state.copy.replay in (BEGUN, WAITS)
-    is_wanted = bool(stream.versions or stream.named) and not state.copy.replay
+    is_wanted = stream.recorded and not state.copy.replay
     if is_begun or (is_wanted and stream.fresh and member.is_at_start):
         state.copy.replay = BEGUN
         return _replay(shared, member, _replay_all)
@@ -115,15 +117,28 @@ def _unmapped(shared: SharedCopy, stream: RowStream) -> List[int]:
     return [xact for xact in stream.versions if not mapping.dest_version(stream.source_id, xact)]
 
 
+def _named_since(member: StreamCopy, xact: int) -> Set[Tuple[str, int]]:
+    """Returns the versions of rows after a transaction that origins name; in a sync without those
+    that arrived.
+    """
+    stream, seen = member.stream, member.seen
+    later = {version for version in stream.named if version[1] > xact}
+    if member.above is None:
+        return later
+    return {version for version in later if not seen.dest_xact_of(stream.source_id, *version)}
+
+
 def _replay_newer(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:
     """In a sync: go to each version that no copied row is newer than."""
     stream = member.stream
+    before = member.above or 0
     for version in _unmapped(shared, stream):
         shared.check()
         bounds = Bounds(after_xact=member.above, version=version)
         member.lacks_rows = False
         problem = _out_of_reach(shared, member, version)
         if not problem:
+            before = _write_named(shared, member, before, version)
             problem = _replay_version(shared, member, bounds)
         if not problem and member.state.counts[DIFFERS]:
             problem = "rows of it were changed in the destination"
@@ -131,6 +146,7 @@ def _replay_newer(shared: SharedCopy, member: StreamCopy, problems: FindingCount
             problems.add("dataset_version_left", str(version), detail=problem)
         else:
             _record(shared, member, version)
+    _write_named(shared, member, before, None)
 
 
 def _out_of_reach(shared: SharedCopy, member: StreamCopy, version: int) -> str:
@@ -222,22 +238,35 @@ def _write_named(
     `version` None: that the source no longer has now. Returns the transaction up to which rows were
     written.
     """
-    stream = member.stream
-    for xact in _replaced(shared, stream, before, version):
+    for xact in _replaced(shared, member, before, version):
         shared.check()
-        _write_rows(shared, member, Bounds(after_xact=before or None, version=xact))
-        before = xact
+        bounds = Bounds(after_xact=before or None, version=xact)
+        if member.above is None or not _holds_deleted_rows(shared, member.stream, bounds):
+            _write_rows(shared, member, bounds)
+            before = xact
     return before
 
 
+def _holds_deleted_rows(shared: SharedCopy, stream: RowStream, bounds: Bounds) -> bool:
+    """Whether the source deleted rows inside the bounds since. A sync does not bring these."""
+    source, kind = shared.catalog.source, stream.kind.name
+    for rows in id_pages(source, kind, stream.source_id, bounds):
+        ids = [row["id"] for row in rows]
+        shown, refused = found_rows(source, kind, [stream.source_id], ids)
+        if len(shown) + len(refused) < len(ids):
+            return True
+    return False
+
+
 def _replaced(
-    shared: SharedCopy, stream: RowStream, before: int, version: Optional[int]
+    shared: SharedCopy, member: StreamCopy, before: int, version: Optional[int]
 ) -> List[int]:
     """Those transactions after `before` with named rows that are others or gone at `version`."""
+    stream = member.stream
     replaced = {
         (row_id, xact)
-        for row_id, xact in stream.named
-        if xact > before and (version is None or xact <= version)
+        for row_id, xact in _named_since(member, before)
+        if version is None or xact <= version
     }
     if replaced:
         bounds = Bounds(after_xact=before or None, version=version)

@@ -320,6 +320,49 @@ def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
         assert "fewer" not in snapshots(pair.dest)
 
 
+@SNAPSHOTS
+@pytest.mark.parametrize("named_before", [True, False])
+def test_a_sync_keeps_versions_that_were_named_and_replaced_since(
+    named_before: bool, tmp_path: Path
+) -> None:
+    """Of a row that was new or changed; also in a dataset of which nothing was named before."""
+    root, synced = tmp_path / "runs", (VERSIONS, "--since-last", "--verify", "--full")
+    with timed_pair() as pair:
+        source = pair.source
+        if not named_before:
+            for kind in ("dataset_snapshot", "experiment"):
+                for obj in source.objects(kind):
+                    source.delete(kind, obj["id"])
+            project = source.objects("project")[0]["id"]
+            source.create("experiment", {"project_id": project, "name": "not pinned"})
+        assert run(pair.sandbox, root, VERSIONS).code == 0
+        pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
+        (experiment,), dataset_id = source.objects("experiment"), dataset_of(source)
+        for text in ("before", "after"):
+            source.insert("dataset", dataset_id, [row(4, text), row(40, text)])
+            rows = [e for e in source.rows("dataset", dataset_id) if e["expected"] == text]
+            source.insert("experiment", experiment["id"], [of(e, dataset_id) for e in rows])
+            source.insert("dataset", dataset_id, [row(4, f"{text} that"), row(40, text[::-1])])
+            take_snapshot(source, text)
+        source.insert("dataset", dataset_id, [row(4, "last")])
+        done = run(pair.sandbox, root, *synced)
+        assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
+        assert {"before", "after"} <= set(snapshots(pair.dest))
+        assert sorted(origins(pair.dest)) == sorted(origins(source))
+        pair.sandbox.sent.clear()
+        again = run(pair.sandbox, root, *synced)
+        assert (again.code, pair.sandbox.sent) == (0, [])
+        # What a sync may not bring is told: a row that was deleted in the source.
+        source.insert("dataset", dataset_id, [row(4, "named"), row(41, "gone")])
+        (entry,) = [e for e in source.rows("dataset", dataset_id) if e["id"] == "row 4"]
+        source.insert("experiment", experiment["id"], [of(entry, dataset_id)])
+        source.insert("dataset", dataset_id, [row(4, "replaced"), gone(41)])
+        done = run(pair.sandbox, root, *synced)
+        (removed,) = findings(root, "version_pin_removed")
+        assert (done.code, removed["count"]) == (0, 1)
+        assert "row 41" not in {e["id"] for e in pair.dest.rows("dataset", dataset_of(pair.dest))}
+
+
 def without_past(method: str, path: str, body: bytes) -> Optional[Answer]:
     """A server that knows no earlier states."""
     asks = path == "/btql" and b'"version"' in body
