@@ -8,12 +8,11 @@ from bt_migrate.cli.streams import agrees
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.people import missing_users
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.advice import DECLINED, NOT_ASKED
 from bt_migrate.report.display import shown
 
-DECLINED = "--invite-users: declined, nothing was written; run again without it"
-NO_TERMINAL = (
-    "--invite-users: there is no terminal to ask on; add --yes to invite without a question"
-)
+WITHOUT_IT = f"{DECLINED}, nothing was written; run again without it"
+NO_TERMINAL = f"{NOT_ASKED} to ask on; add --yes to invite without a question"
 
 
 def agree_to_invite(catalog: Catalog) -> None:
@@ -30,4 +29,4 @@ def agree_to_invite(catalog: Catalog) -> None:
     dest = shown(catalog.dest.display_name)
     print(f"Not members of {dest}: {', '.join(map(shown, missing))}", file=sys.stderr)
     if not agrees(f"Invite the users that something refers to? E-mails {sent}.", sys.stderr):
-        raise UsageError(DECLINED)
+        raise UsageError(WITHOUT_IT)

@@ -234,13 +234,23 @@ def _check_name(
     if other is None:
         if action.verb != CREATE:
             prepared.blocked = f"its new name is taken in the destination by {there['id']}"
+    elif _is_namesake(resource, item, catalog.lists.source_object(resource, other)):
+        prepared.blocked = (
+            f"the source has another object of that name ({other}); rename one of the two there"
+        )
     elif may_rename(catalog, resource, there):
         prepared.namesake = there
     else:
+        is_named_once = resource.key[-1] not in resource.patch
+        cure = f"delete {there['id']} there, and give" if is_named_once else "rename that one with"
         prepared.blocked = (
             f"its name is taken in the destination by the counterpart of {other}, which the source"
-            f" renamed or deleted; --on-conflict {resource.name}=update renames that one"
+            f" renamed or deleted; {cure} --on-conflict {resource.name}=update"
         )
+
+
+def _is_namesake(resource: Resource, item: PlannedObject, other: Optional[JsonObject]) -> bool:
+    return other is not None and natural_key(resource, other) == natural_key(resource, item.source)
 
 
 def holder_of_slug(

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
-from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
-from bt_migrate.config.settings import SYNC
+from bt_migrate.config.options import PROGRAMS
 from bt_migrate.errors import RIGHT_REFUSED
 from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_LIST_REFUSED
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, ROW_KINDS, SELECTABLE
-from bt_migrate.report.arguments import OPTIONS, only, values_of, without
+from bt_migrate.report.arguments import KEPT, accepted_by, flags_of, only, values_of, without
 from bt_migrate.report.display import shell_word
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
@@ -44,17 +42,18 @@ ROWS_DIFFER = "row_differs"
 # the verification's words for what only the destination has, and what only the source has
 EXTRA = "extra"
 MISSING = "missing"
+NOT_CREATED = "not_created"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
-# All flags; positional arguments have none.
-FLAGS = frozenset(OPTIONS) - {""}
-# Flags that mean something with --since-last only.
-ONLY_OF_SYNC = frozenset(flag for flag, option in OPTIONS.items() if option.section == SYNC)
-# Flags that change what is moved, such as --user-map: every later command has to repeat them.
-KEPT = [option.flag for option in (*SETTING_OPTIONS.values(), ENV_FILE) if option.kept]
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
+OVERWRITES = "overwrites the objects that differ with the source's content"
+AFTER_CURE = "after what is said above; also overwrites objects of these kinds that differ"
 CONFLICT_WORD = "--on-conflict fail"
+INVITATIONS = ("--invite-users", "--send-invites")
+# The errors of a start that was not allowed to invite.
+DECLINED = f"{INVITATIONS[0]}: declined"
+NOT_ASKED = f"{INVITATIONS[0]}: there is no terminal"
 DELETED = re.compile(r"destination: .* was deleted, or the key")
 SHARDS = 4
 
@@ -79,11 +78,7 @@ class LastStart:
         given = {argument.partition("=")[0] for argument in arguments}
         kept_flags = [option.flag for option in options if option.kept and option.flag not in given]
         arguments = [*only(self.kept_before, kept_flags), *arguments]
-        useless = FLAGS - {option.flag for option in options}
-        if SINCE_LAST not in arguments:
-            useless |= ONLY_OF_SYNC
-        arguments = without(arguments, tuple(useless))
-        words = map(shell_word, [self.prefix + command, *arguments])
+        words = map(shell_word, [self.prefix + command, *accepted_by(command, arguments)])
         return f"{' '.join(words)}  # {comment}"
 
     def again(self, arguments: Sequence[str], comment: str) -> str:
@@ -138,14 +133,10 @@ def _kept_before(sessions: Sequence[Session]) -> List[str]:
     moves = [session for session in sessions if session.command.startswith("migrate-")]
     words: List[str] = []
     for flag in KEPT:
-        accepting = [session for session in moves if _accepts(session.command, flag)]
+        accepting = [session for session in moves if flag in flags_of(session.command)]
         if accepting and accepting[-1] is not sessions[-1]:
             words += only(accepting[-1].arguments, [flag])
     return words
-
-
-def _accepts(command: str, flag: str) -> bool:
-    return any(option.flag == flag for option in PROGRAMS.get(command, ()))
 
 
 def _is_part(record: RunRecord) -> bool:
@@ -184,6 +175,11 @@ def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -
     if start.error.startswith(CONFLICT_WORD):
         arguments = [*without(arguments, ("--on-conflict",)), "--on-conflict", "update"]
         return start.again(arguments, "overwrites these objects; or with keep, leaves them")
+    if start.error.startswith(DECLINED):
+        comment = "invites nobody; what refers to these users is completed once they are members"
+        return start.again(without(arguments, INVITATIONS), comment)
+    if start.error.startswith(NOT_ASKED):
+        return start.again([*arguments, "--yes"], f"or without {INVITATIONS[0]}, invites nobody")
     if DELETED.match(start.error):
         return _in_new_run(start, run, "moves all that is not there, in a new run")
     command = DRIVER if report["status"] == "merged" else start.command
@@ -230,7 +226,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
             comment = "accepts what differs, after a look; what you delete there is copied again"
         return _accept(start, run, comment)
     if conflicts:
-        comment = "overwrites the objects that differ with the source's content"
+        comment = AFTER_CURE if report["failed"] else OVERWRITES
     elif SINCE_LAST in start.arguments and _only_kept(report) and MISSING in _compared(report):
         # A sync reads what is new, and the source did not change these again.
         return _in_new_run(start, run, "copies what is missing, also what was deleted there")
@@ -335,18 +331,25 @@ def _compared(report: Mapping[str, Any]) -> Set[str]:
 
 
 def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:
-    """Returns the resources with objects that differ, if there are no other problems.
+    """Returns the resources with objects that differ, or whose name another one has there, if there
+    are no other problems.
 
     Resources whose policy was `update` already are left out.
     """
     problems = report["problems"]
-    if any(problem["outcome"] != DIFFERS for problem in problems) or report["failed"]:
+    failed = {line["kind"] for line in report["failed"]}
+    if not failed <= {NOT_CREATED} or not all(map(_needs_update, problems)):
         return []
     policies = ",".join(values_of(start.arguments, "--on-conflict")).split(",")
     if "update" in policies:
         return []
     names: Set[str] = {problem["resource"] for problem in problems}
     return sorted(name for name in names if f"{name}=update" not in policies and name in BY_NAME)
+
+
+def _needs_update(problem: Mapping[str, Any]) -> bool:
+    policy = f"--on-conflict {problem['resource']}=update"
+    return problem["outcome"] == DIFFERS or policy in (problem.get("reason") or "")
 
 
 def _with_updates(arguments: Sequence[str], resources: Sequence[str]) -> List[str]:
@@ -480,13 +483,13 @@ def _join(start: LastStart, run: RunDirectory) -> str:
     """Returns the command that merges this run with the runs of the other shards."""
     root = run.path.parent.parent
     folders = sorted({path.parent.parent for path in root.glob(f"*/*/{RUN_FILE}")})
-    parts = [folder for folder in folders if _holds_part(folder)]
+    parts = [
+        folder
+        for folder in folders
+        if any(_is_part(read_run(path)) for path in folder.glob(f"*/{RUN_FILE}"))
+    ]
     arguments = [*map(str, parts), "--state-dir", str(root / "whole")]
     return start.line("merge-runs", arguments, "joins the runs once all shards are done")
-
-
-def _holds_part(folder: Path) -> bool:
-    return any(_is_part(read_run(path)) for path in folder.glob(f"*/{RUN_FILE}"))
 
 
 def _place(run: RunDirectory) -> List[str]:

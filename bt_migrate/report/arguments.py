@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Sequence
+from typing import Iterable, List, Sequence, Set
 
-from bt_migrate.config.options import PROGRAMS
+from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
+from bt_migrate.config.settings import SYNC
 
 # flag -> option, of all programs
 OPTIONS = {option.flag: option for options in PROGRAMS.values() for option in options}
+# All flags; positional arguments have none.
+FLAGS = frozenset(OPTIONS) - {""}
 # Flags that are not followed by a value.
 WITHOUT_VALUE = frozenset(flag for flag, option in OPTIONS.items() if not option.metavar)
+# Flags that mean something with --since-last only.
+ONLY_OF_SYNC = frozenset(flag for flag, option in OPTIONS.items() if option.section == SYNC)
+# Flags that change what is moved, such as --user-map: every later command has to repeat them.
+KEPT = [option.flag for option in (*SETTING_OPTIONS.values(), ENV_FILE) if option.kept]
+
+
+def flags_of(command: str) -> Set[str]:
+    """Returns the flags that a program accepts."""
+    return {option.flag for option in PROGRAMS.get(command, ())}
 
 
 def values_of(arguments: Sequence[str], option: str) -> List[str]:
@@ -44,3 +56,11 @@ def without(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
         elif not equals and name not in WITHOUT_VALUE:
             next(rest, None)
     return remaining
+
+
+def accepted_by(command: str, arguments: Sequence[str]) -> List[str]:
+    """Returns the arguments without options that mean nothing to the program."""
+    useless = FLAGS - flags_of(command)
+    if "--since-last" not in arguments:
+        useless |= ONLY_OF_SYNC
+    return without(arguments, tuple(useless))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -278,5 +279,10 @@ def test_on_a_terminal_a_person_sees_who_is_missing_and_is_asked(tmp_path: Path)
         assert (code, everything(pair.dest)) == (2, before), text
         assert f"Not members of globex: {', '.join(MISSING)}" in text
         assert "Invite the users that something refers to? E-mails are not sent. [y/N]" in text
+        # The recommended command does not ask again, and ends with 0.
+        recommended = shlex.split(text.split("Next: bin/migrate-all ")[1].splitlines()[0])
+        assert "--invite-users" not in recommended
+        ended = run(pair.sandbox, tmp_path, *recommended)
+        assert (ended.code, members(pair.dest)) == (0, [ANA]), ended.out
         code, text = answered(pair, tmp_path, b"y\n")
         assert (code, members(pair.dest)) == (0, sorted((ANA, CLEO, DAN))), text

@@ -11,6 +11,7 @@ from typing import Any, List, Optional, Tuple
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.compare_orgs import differences
 from tests.support.orgs import (
@@ -26,6 +27,9 @@ from tests.support.orgs import (
     runs,
     start,
 )
+
+NODE = {"runtime": "node", "version": "20"}
+SWAPPED = (("one", "two"), ("two", "one"))  # (new name, description of the object that has it)
 
 
 def next_of(end: Ended) -> Tuple[str, List[str]]:
@@ -272,3 +276,65 @@ def test_an_object_that_the_destination_does_not_list_but_has_is_not_taken_for_d
     faults.add(Fault("status", "globex", "GET", "^/v1/group($|[?])", times=1, **empty))
     second = run_next(pair, first, root)
     assert second.code != 3, second.err
+
+
+def _set_key(org: Any, kind: str, object_id: str, value: str) -> None:
+    """Sets a name in the store, which the API would refuse."""
+    field = "slug" if kind == "function" else "name"
+    org._store.entries[KINDS[kind].store][object_id].data[field] = value
+
+
+def test_names_that_were_swapped_in_the_source_are_written_by_the_next_command(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """A sync renames scores. The API cannot rename functions: a person deletes them, as is said."""
+    project = pair.source.objects("project")[0]["id"]
+    code = {"type": "code", "data": {"type": "inline", "runtime_context": NODE, "code": "1"}}
+    bodies = {
+        "project_score": {"score_type": "slider"},
+        "function": {"function_type": "tool", "function_data": code},
+    }
+    keys = {"project_score": "name", "function": "slug"}
+    ids = {
+        (kind, key): pair.source.create(
+            kind, {"project_id": project, "name": key, "description": key, field: key, **body}
+        )["id"]
+        for kind, body in bodies.items()
+        for key in ("one", "two")
+        for field in [keys[kind]]
+    }
+    assert run(pair.sandbox, tmp_path).code == 0
+    for (kind, key), object_id in ids.items():
+        _set_key(pair.source, kind, object_id, "two" if key == "one" else "one")
+    done = run(pair.sandbox, tmp_path, "--since-last")
+    assert next_of(done)[1][-2:] == ["--on-conflict", "functions=update"]
+    told = [problem["reason"] for problem in report(tmp_path)["problems"]]
+    for obj in pair.dest.objects("function"):
+        if any(f"delete {obj['id']} there" in text for text in told):
+            pair.dest.delete("function", obj["id"])
+    ended_well = run_next(pair, done, tmp_path)
+    assert ended_well.code == 0, ended_well.out
+    found = {
+        (kind, obj[keys[kind]]): obj["description"]
+        for kind in keys
+        for obj in pair.dest.objects(kind)
+    }
+    assert found.items() >= {(kind, key): other for kind in keys for key, other in SWAPPED}.items()
+
+
+def test_two_objects_of_one_name_in_the_source_are_told_until_one_is_renamed(
+    pair: Pair, tmp_path: Path
+) -> None:
+    body = {"project_id": pair.source.objects("project")[0]["id"], "score_type": "slider"}
+    first, second = (
+        pair.source.create("project_score", {**body, "name": name})["id"] for name in ("a", "b")
+    )
+    _set_key(pair.source, "project_score", second, "a")
+    done = run(pair.sandbox, tmp_path)
+    for _ in range(2):
+        (problem,) = report(tmp_path)["problems"]
+        assert done.code == 1
+        assert problem["reason"].startswith("the source has another object of that name (")
+        done = run_next(pair, done, tmp_path)
+    _set_key(pair.source, "project_score", second, "b")
+    assert run_next(pair, done, tmp_path).code == 0
