@@ -12,7 +12,9 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 from bt_migrate.errors import UsageError
 
-ADDRESS = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+\Z")
+# A comma belongs to an address only inside quotes before the @: https://www.rfc-editor.org/rfc/rfc5322
+# (3.4.1). Elsewhere it separates two addresses.
+ADDRESS = re.compile(r"""("[^"]+"|[^@\s,;<>]+)@[^@\s,;<>]+\Z""")
 
 
 class MappedUser(NamedTuple):

@@ -25,6 +25,7 @@ def written(folder: Path, text: str) -> str:
         ("from,to\n", {}),
         (f"{A},{C}\n{B},{D}", {A: MappedUser(C, 1), B: MappedUser(D, 2)}),
         (f"\ufefffrom,to\r\n{A.upper()}, {C.title()}\r\n", {A: MappedUser(C, 2)}),
+        (f'"""Doe, J""@x.example",{C}', {'"doe, j"@x.example': MappedUser(C, 1)}),
         (f'\n"{A}",{C}\n , \n{B},{D}\n', {A: MappedUser(C, 2), B: MappedUser(D, 4)}),
     ],
 )
@@ -40,6 +41,8 @@ def test_a_header_blank_lines_and_upper_case_do_not_matter(
         (f"{A}\n", "line 1: needs two e-mail addresses"),
         (f"{A},\n{B},{C}", "line 1: needs two e-mail addresses"),
         (f"{A},{B},{C}\n", "line 1: needs two e-mail addresses"),
+        (f'"{A},{B}",{C}\n', "line 1: needs two e-mail addresses"),
+        (f'"doe,j@x.example",{C}\n', "line 1: needs two e-mail addresses"),
         (f"{A},c d@y.example\n", "line 1: needs two e-mail addresses"),
         (f"from,to\n{A};{C}\n", "line 2: needs two e-mail addresses"),
         (f"{A},{C}\n{A.upper()},{D}\n", "line 2: maps the same user as line 1"),
