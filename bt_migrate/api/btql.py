@@ -24,6 +24,9 @@ MIN_LIMIT = 25
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
 
+# how a refusal for a limit is recognized
+LIMIT_NAMED = re.compile(r"\blimit\b", re.IGNORECASE)
+_LIMIT_LINE = re.compile(r"^limit: (\d+)(?=\Z|\ncursor: )", re.MULTILINE)
 _RATE = re.compile(r"\b([1-9]\d*)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
 
 
@@ -266,6 +269,16 @@ def sort_line(newest_first: bool) -> str:
 def smaller_limit(limit: int) -> int:
     """Half of the limit, at least MIN_LIMIT: for the retry of a query that timed out."""
     return max(MIN_LIMIT, limit // 2)
+
+
+def limit_in(text: str) -> int:
+    """Returns the limit of a query; 0 if it has none."""
+    match = _LIMIT_LINE.search(text)
+    return int(match[1]) if match else 0
+
+
+def with_limit(text: str, limit: int) -> str:
+    return _LIMIT_LINE.sub(f"limit: {limit}", text)
 
 
 def rate_in(body: str) -> Optional[Tuple[int, int]]:

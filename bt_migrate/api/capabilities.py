@@ -69,6 +69,9 @@ class Capabilities:
     logs3_delivers: bool = True
     # rows of the largest page that worked; fewer once the server found pages too large
     page_rows: int = MAX_LIMIT
+    # largest limit that is not refused, once one was (a data plane can set a lower one than the
+    # hosted service); 0: none was
+    most_limit: int = 0
     # rows of the largest page that was as full as was asked for: up to it the server does not cap
     # pages
     full_page_rows: int = 0

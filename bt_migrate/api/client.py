@@ -21,6 +21,7 @@ from bt_migrate.api.answers import (
     objects_of,
     rows_of_query,
 )
+from bt_migrate.api.btql import LIMIT_NAMED, MAX_LIMIT, limit_in, with_limit
 from bt_migrate.api.capabilities import Capabilities
 from bt_migrate.api.json_codec import encode
 from bt_migrate.api.request import (
@@ -99,26 +100,34 @@ class Api:
         # version: rows of a dataset or an experiment as they were at that transaction
         if version is not None:
             body["version"] = str(version)
-        request = Request(
-            "POST",
-            QUERY_PATH,
-            body=encode(body),
-            retry_statuses=retry_statuses,
-            on_body=on_body,
-            check=check,
-        )
-        return self._rows(request)
+        return self._rows(body, retry_statuses=retry_statuses, on_body=on_body, check=check)
 
     def query_audit_log(self, text: str) -> Answer:
         """Runs BTQL for which every version of an object is a row.
 
         The official SDK reads versions with `audit_log`.
         """
-        body = {**_query_body(text), "audit_log": True}
-        return self._rows(Request("POST", QUERY_PATH, body=encode(body), check=rows_of_query))
+        return self._rows({**_query_body(text), "audit_log": True}, check=rows_of_query)
 
-    def _rows(self, request: Request) -> Answer:
-        answer = self._call(request)
+    def _rows(self, body: Dict[str, Any], **options: Any) -> Answer:
+        """Runs a query. If its limit is refused, it and later ones are sent with a smaller limit.
+
+        Then pages are shorter than asked for, like those of a server that caps them.
+        """
+        asked = limit_in(body["query"])
+        limit = min(asked, self.capabilities.most_limit or asked)
+        while True:
+            sent = encode({**body, "query": with_limit(body["query"], limit)})
+            try:
+                answer = self._call(Request("POST", QUERY_PATH, body=sent, **options))
+                break
+            except ApiError as error:
+                refused = error.refuses_content and LIMIT_NAMED.search(error.body)
+                if not (refused and 1 < limit <= MAX_LIMIT):
+                    raise
+                limit //= 2
+        if limit < asked:
+            self.capabilities.most_limit = limit
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
         return replace(answer, json=answer.json["data"], headers={CURSOR_HEADER: cursor})
 

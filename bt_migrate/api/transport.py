@@ -247,22 +247,23 @@ class Transport:
     ) -> requests.Response:
         """Fetches a large answer, which comes as 303 to a signed object, at once: it expires.
 
-        By GET, and without the key unless it is the same origin. The cursor is in the header of the
-        first answer only.
+        The key is sent to the same origin only, after a 303 only if it is needed: stores refuse it.
         """
         response.close()
         cursor = response.headers.get(CURSOR_HEADER)
         target = _redirect_target(response)
-        problem = address_problem(target)
-        if problem:
+        if problem := address_problem(target):
             text = f"`Location` is no address of an answer: {problem}"
             raise self._answer_error(request, response, text)
-        if origin(target) == origin(self.url):
+        is_own = origin(target) == origin(self.url)
+        needs_key = is_own and response.status_code != 303
+        if not needs_key:
+            followed = self.connections.request_elsewhere("GET", target, stream=True)
+            needs_key = is_own and followed.status_code in (401, 403)
+        if needs_key:
             followed = session.get(
                 target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True
             )
-        else:
-            followed = self.connections.request_elsewhere("GET", target, stream=True)
         if cursor:
             followed.headers[CURSOR_HEADER] = cursor
         return followed

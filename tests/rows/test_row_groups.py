@@ -157,6 +157,22 @@ def test_pages_that_shrink_because_queries_time_out_lose_no_row_of_one_key(tmp_p
         assert (code, source == dest, max(Counter(w.sandbox.sent).values())) == (0, True, 1)
 
 
+@pytest.mark.parametrize("most", [600, 40, 7])
+def test_a_lower_limit_than_that_of_the_hosted_service_is_kept_once_it_was_refused(
+    most: int, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        ids = w.make("dataset", *names(3))
+        insert_together(w, "dataset", {object_id: small_rows(50) for object_id in ids})
+        body = '{"Code": "BadRequestError", "Message": "LIMIT must be at most %d"}' % most
+        w.sandbox.faults.add(
+            Fault("status", path="/btql", times=None, status=400, body=body, above_limit=most)
+        )
+        code = w.move("dataset")
+        source, dest = w.contents("dataset", ids)
+        assert (code, source == dest, max(Counter(w.sandbox.sent).values())) == (0, True, 1)
+
+
 # An object at fault
 # ----------------------------------------------------------------------------------
 
