@@ -473,13 +473,14 @@ def test_the_sdk_reads_each_state_alike_on_both_sides(tmp_path: Path) -> None:
         assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 0
         seen = []
         for key, org in ((SOURCE_KEY, pair.source), (DEST_KEY, pair.dest)):
-            asked = [["Alpha", "cases", snapshots(org)[name]] for name in STATES]
+            versions = [*(snapshots(org)[name] for name in STATES), None]
+            asked = [["Alpha", "cases", version] for version in versions]
             seen.append(read_by_sdk(pair, key, asked, tmp_path / "read.json"))
         assert seen[0] == seen[1]
-        assert [len(rows) for rows in seen[0]] == [6, 7, 7]
+        assert [len(rows) for rows in seen[0]] == [6, 7, 7, 7]
 
 
-def read_by_sdk(pair: Pair, key: str, asked: List[List[str]], file: Path) -> Any:
+def read_by_sdk(pair: Pair, key: str, asked: List[Any], file: Path) -> Any:
     url = pair.sandbox.url
     environ = {
         **os.environ,
