@@ -121,10 +121,10 @@ def stream_lines(
     """
     if not streams:
         return []
-    labels = [f"{stream['kind']} {shown(stream['name'])}" for stream in streams]
     cells = [_cells(stream, draw_bar, whole_s) for stream in streams]
     widths = _fitting_widths(cells, columns)
     room = columns - _columns_of_cells(widths)
+    labels = _labels(streams, min(room, MOST_LABEL))
     label_columns = max(LEAST_LABEL, min(room, MOST_LABEL, max(map(columns_of, labels))))
     lines = []
     for label, texts in zip(labels, cells):
@@ -136,6 +136,16 @@ def stream_lines(
         words.insert(0, f"  {padded(shown(label, label_columns), label_columns)}")
         lines.append("  ".join(words).rstrip())
     return lines
+
+
+def _labels(streams: Sequence[Mapping[str, Any]], room: int) -> List[str]:
+    """Returns the kind and name of each stream, and its project where all of it has room."""
+    labels = [f"{stream['kind']} {shown(stream['name'])}" for stream in streams]
+    longer = [
+        f"{label} of {shown(stream['project'])}" if stream["kind"] != "logs" else label
+        for stream, label in zip(streams, labels)
+    ]
+    return [whole if columns_of(whole) <= room else label for whole, label in zip(longer, labels)]
 
 
 def _fitting_widths(cells: Sequence[Sequence[str]], columns: int) -> List[int]:

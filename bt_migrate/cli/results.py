@@ -42,18 +42,19 @@ class RunsOfStart:
 
 
 def write_plan(settings: Settings, run: RunDirectory) -> None:
-    """Write the plan to --plan-out.
-
-    Raises LossError if it has losses and --fail-on-loss is given.
-    """
-    plan = build_plan(run)
+    """Write the plan to --plan-out."""
     if settings.plan_out:
-        write_json(Path(settings.plan_out).absolute(), plan)
+        write_json(Path(settings.plan_out).absolute(), build_plan(run))
         facts = {"event": "plan", "path": settings.plan_out}
         log.info("plan written to %s", settings.plan_out, extra=facts)
-    if settings.fail_on_loss and plan["losses"]:
+
+
+def refuse_losses(settings: Settings, run: RunDirectory) -> None:
+    """Raises LossError if the plan has losses and --fail-on-loss is given."""
+    losses = build_plan(run)["losses"] if settings.fail_on_loss else []
+    if losses:
         raise LossError(
-            f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])};"
+            f"nothing was written (--fail-on-loss): {losses_text(losses)};"
             f" all are in {run.path / SUMMARY_FILE}"
         )
 

@@ -46,11 +46,16 @@ STATE_WORDS = {
 RUNNING_WORDS = {"verify": "verifying", "undo": "undoing", "validate": "validating"}
 
 
-def status_lines(status: Dict[str, Any], now: datetime, height: Optional[int] = None) -> List[str]:
-    """Returns the status for a person, in at most `height` lines: the head, then open streams."""
+def status_lines(
+    status: Dict[str, Any], now: datetime, height: Optional[int] = None, columns: int = COLUMNS
+) -> List[str]:
+    """Returns the status for a person, in at most `height` lines: the head, then open streams.
+
+    Names in the lines of streams are cut to what a window of `columns` has room for.
+    """
     head = list(_head_lines(status, now))
     limit = SHOWN_STREAMS if height is None else max(0, height - len(head) - 1)
-    return [*head, *_stream_lines(status, min(limit, SHOWN_STREAMS))][:height]
+    return [*head, *_stream_lines(status, min(limit, SHOWN_STREAMS), columns)][:height]
 
 
 def broken_lines(lines: Sequence[str], columns: int) -> List[str]:
@@ -160,18 +165,18 @@ def _progress(counts: Mapping[str, Any], *, rate: str = " a second", about: str 
     return text
 
 
-def _stream_line(stream: Mapping[str, Any]) -> str:
-    """Returns a line of 80 columns if the error is short; the names are cut to what is left."""
+def _stream_line(stream: Mapping[str, Any], columns: int) -> str:
+    """Returns a line of these columns if the error is short; the names are cut to what is left."""
     error = f": {stream['error']}" if stream["error"] else ""
     end = f": {_progress(stream, rate='/s', about='')}{error}"
     places = [stream["name"]] if stream["kind"] == "logs" else [stream["name"], stream["project"]]
-    columns = (COLUMNS - columns_of(f"  {stream['kind']} {end}")) // len(places) - len("'' of")
-    columns = max(LEAST_NAME, min(columns, NAME_COLUMNS))
-    names = " of ".join(quoted(place, columns) for place in places)
+    room = (columns - columns_of(f"  {stream['kind']} {end}")) // len(places) - len("'' of")
+    most = max(LEAST_NAME, min(room, NAME_COLUMNS))
+    names = " of ".join(quoted(place, most) for place in places)
     return f"  {stream['kind']} {names}{end}"
 
 
-def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
+def _stream_lines(status: Mapping[str, Any], limit: int, columns: int) -> Iterator[str]:
     """Yields a line for each stream that is open or has an error, and the others as counts."""
     streams = status["parts"] or status["streams"]
     unfinished = [stream for stream in streams if not stream["complete"]]
@@ -180,7 +185,7 @@ def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
     # As in the pinned lines: how long one stream takes depends on how the others share a limit.
     still = STILL if status["state"] == PAUSED or status["wait"] else {}
     for stream in begun[:limit]:
-        yield _stream_line({**stream, **still})
+        yield _stream_line({**stream, **still}, columns)
     counts = (
         (len(begun[limit:]), "more open"),
         (len(unfinished) - len(begun), "not begun"),

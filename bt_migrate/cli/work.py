@@ -22,7 +22,13 @@ from bt_migrate.cli.connect import identity_of
 from bt_migrate.cli.invitations import agree_to_invite
 from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.operate import Operator
-from bt_migrate.cli.results import RunsOfStart, report_comparison, report_run, write_plan
+from bt_migrate.cli.results import (
+    RunsOfStart,
+    refuse_losses,
+    report_comparison,
+    report_run,
+    write_plan,
+)
 from bt_migrate.cli.run_log import logged_to
 from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.terminal import screen
@@ -283,7 +289,7 @@ def _work_logged(start: Start, settings: Settings, run: RunDirectory) -> int:
             if code == EXIT_OK:
                 raise
     if settings.dry_run and not status:
-        write_plan(settings, run)
+        refuse_losses(settings, run)
     return code
 
 
@@ -368,3 +374,5 @@ def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
             listed = (run.record.validation or {}).get("listed")
             plans = run.record.row_plans
             run.record.estimate = estimate(catalog, plans, Listed(**listed) if listed else None)
+            # before the result is printed, whose last line is the command to run next
+            write_plan(settings, run)

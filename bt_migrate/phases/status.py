@@ -29,7 +29,7 @@ from bt_migrate.cli.status_text import broken_lines, status_lines
 from bt_migrate.cli.streams import is_open, raw_stream
 from bt_migrate.config.load import state_dir_of
 from bt_migrate.errors import EXIT_OK, UsageError
-from bt_migrate.report.display import shown
+from bt_migrate.report.display import COLUMNS, shown
 
 NAME = "status"
 TO_TOP = "\033[H"
@@ -59,9 +59,11 @@ def _status(path: Path, flags: Dict[str, Any], window: Optional[os.terminal_size
         from bt_migrate.cli.lag_now import lag_now  # the only part that needs a client
 
         status["lag"] = lag_now(run, flags["env_file"])
-    lines = status_lines(status, now, height)
+    columns = window.columns - 1 if window else COLUMNS
+    # A narrow window breaks lines instead of cutting names to nothing.
+    lines = status_lines(status, now, height, max(columns, COLUMNS))
     if window:
-        lines = broken_lines(lines, window.columns - 1)[:height]
+        lines = broken_lines(lines, columns)[:height]
     return Shown(status, lines, status["state"] in AT_WORK)
 
 

@@ -26,6 +26,7 @@ from bt_migrate.report.files import HTML_FILE, SUMMARY_FILE
 from bt_migrate.report.metrics import NOT_OUTCOMES
 from bt_migrate.report.sections import (
     accepted_lines,
+    estimate_lines,
     failed_lines,
     headline,
     lost_lines,
@@ -82,7 +83,7 @@ def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
     cause and the command that repeats it. In a window of fewer than SCREEN_LINES, sums replace the
     table, so that the verdict stays visible.
     """
-    validation = validation_lines(report)
+    validation = validation_lines(report, LEAST_LINES)
     body = Body(
         to_do_lines(report),
         failed_lines(report, SHOWN_PROBLEMS),
@@ -159,12 +160,13 @@ def _cut_to(body: Body, room: int) -> Body:
 
 
 def _sums(report: Mapping[str, Any]) -> List[str]:
-    return [
+    sums = [
         line
         for name, counts in _outcomes(report).items()
         for line in wrapped(f"{name.capitalize()}: {counts_text(counts)}", first="")
         if counts
     ]
+    return [*sums, *estimate_lines(report)]
 
 
 def _outcomes(report: Mapping[str, Any]) -> Dict[str, Dict[str, int]]:

@@ -43,7 +43,7 @@ def verdict_lines(report: Mapping[str, Any]) -> List[str]:
     """Returns the headline, why the run ended early, and the result of the verification."""
     lines = wrapped(headline(report), first="")
     error = report["this_start"].get("error")
-    if error:
+    if error and error != report["status"]:
         lines += wrapped(f"Ended by: {escaped(error)}")
     if report["verification"]:
         is_old = "verify" not in report["this_start"]["phases"]
@@ -99,9 +99,14 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
     rows = _by_name(report["rows"], "kind")
     lines = _outcome_table("objects", objects, count_and_noun)
     lines += _outcome_table("rows", rows, _amount_of_rows)
-    if report["planned_streams"] and report["estimate"]:
-        lines += wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")
-    return lines
+    return [*lines, *estimate_lines(report)]
+
+
+def estimate_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns rows, bytes and time of a plan; nothing after another start."""
+    if not (report["planned_streams"] and report["estimate"]):
+        return []
+    return wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")
 
 
 def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Counter[str]]:

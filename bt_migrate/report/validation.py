@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from bt_migrate.model.findings import UNSEEN
 from bt_migrate.report.actions import count_and_noun
@@ -16,8 +16,11 @@ WRITE_RIGHT = {
 }
 
 
-def validation_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns rights, counts, sizes and times; nothing if the program is not bin/validate."""
+def validation_lines(report: Mapping[str, Any], items: Optional[int] = None) -> List[str]:
+    """Returns rights, counts, sizes and times; nothing if the program is not bin/validate.
+
+    Of what will not move, the first `items` are named (None: all).
+    """
     validation = report["validation"]
     if not validation or report["this_start"]["command"] != "validate":
         return []
@@ -35,7 +38,9 @@ def validation_lines(report: Mapping[str, Any]) -> List[str]:
     cannot_move = validation["cannot_move"]
     if cannot_move:
         lines.append(f"Will not move ({plural(len(cannot_move), 'item')}):")
-        lines += [line for text in cannot_move for line in wrapped(escaped(text))]
+        lines += [line for text in cannot_move[:items] for line in wrapped(escaped(text))]
+        hidden = len(cannot_move[items:]) if items else 0
+        lines += [f"  … and {hidden:,} more, see the report"] if hidden else []
     return [*lines, *wrapped(f"Cannot see: {'; '.join(UNSEEN)}", first="")]
 
 

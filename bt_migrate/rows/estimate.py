@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from bt_migrate.api.btql import OBJECTS_PER_QUERY
+from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY
 from bt_migrate.api.request import Answer
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
 from bt_migrate.errors import ApiError
@@ -37,6 +37,11 @@ log = logging.getLogger("bt_migrate.validate")
 # one, a short page of the others.
 SAMPLED_OBJECTS = 3
 SHORT_SAMPLE_ROWS = 50
+# How a comparison reads a sample: smaller objects share a query, up to this many rows; of a larger
+# one, ids are read at so many places of its key range, and rows are looked up by so many ids.
+ROWS_READ_TOGETHER = 2000
+SAMPLE_PLACES = 4
+IDS_PER_LOOKUP = 50
 # What the run directory takes on disk, as measured: the log and the report, the record of a
 # delivered row, and the checkpoint of an object.
 STATE_BYTES = 350_000
@@ -388,5 +393,22 @@ def _verification_queries(catalog: Catalog, by_kind: Streams, copy_queries: int)
     if not catalog.settings.verify:
         return 0
     counts = _count_queries(by_kind)
-    pages = {"full": copy_queries, "sample": sum(map(len, by_kind.values()))}
-    return counts + pages.get(catalog.settings.depth, 0)
+    if catalog.settings.depth == "full":
+        return counts + copy_queries
+    if catalog.settings.depth == "sample":
+        return counts + sum(_sample_queries(catalog, streams) for streams in by_kind.values())
+    return counts
+
+
+def _sample_queries(catalog: Catalog, streams: Sequence[Dict[str, Any]]) -> int:
+    """Returns how many queries compare a sample: a large object at some places, others whole."""
+    objects = [planned for stream in streams for planned in stream["objects"]]
+    rows: List[Optional[int]] = [planned["rows"] for planned in objects]
+    small = [count for count in rows if count is not None and count <= ROWS_READ_TOGETHER]
+    # The first and the last row; each side names other ids to look up.
+    lookups = math.ceil(2 * catalog.settings.verify_sample / IDS_PER_LOOKUP)
+    of_large = 2 + SAMPLE_PLACES + lookups
+    groups_of_small = max(
+        math.ceil(len(small) / OBJECTS_PER_QUERY), math.ceil(sum(small) / MAX_LIMIT)
+    )
+    return of_large * (len(rows) - len(small)) + groups_of_small

@@ -21,10 +21,11 @@ from bt_migrate.model.equality import day_of, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.count import Summaries, day_ranges
+from bt_migrate.rows.estimate import IDS_PER_LOOKUP, ROWS_READ_TOGETHER
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.verify.kept import DayDigest, DayDigests, KeptRows, SideReading
-from bt_migrate.verify.lookup import IDS_PER_LOOKUP, RowLookup
+from bt_migrate.verify.lookup import RowLookup
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import EXTRA, UNREADABLE, Comparison
 from bt_migrate.verify.sample import sample_large, sample_small
@@ -37,8 +38,6 @@ from bt_migrate.verify.sides import (
     show_rows_counted,
     shown_as_open,
 )
-
-ROWS_READ_TOGETHER = 2000  # smaller objects share a query, up to this many rows
 
 CompareGroup = Callable[[CompareContext, Sequence[ObjectPair]], List[Comparison]]
 

@@ -103,3 +103,21 @@ def test_sums_replace_the_table_in_a_small_window() -> None:
     text = screen_text(report([]), 20)
     assert "Objects: 25 created, 15 found\nRows: 7 created\nLost: 2 entries, see the report" in text
     assert "  objects " in screen_text(report([]), 60)
+
+
+@pytest.mark.parametrize("height", [24, 35])
+def test_the_verdict_of_a_validation_stays_in_the_window_whatever_cannot_move(height: int) -> None:
+    validation = {
+        "write_right": "yes", "objects": {"prompts": {"Support": 3}}, "rows": {"logs": 7},
+        "unavailable": {}, "cannot_move": [f"the value of env_var '{n}'" for n in range(500)],
+        "estimate": {"rows": 7, "bytes": 1, "processed_bytes": 1, "uncounted_streams": 0,
+                     "attachments": 0, "queries": 1, "queries_per_minute": None, "inserts": 1},
+    }  # fmt: skip
+    start = {**report([])["this_start"], "command": "validate", "phases": {}}
+    of_validation = {"command": "validate", "this_start": start, "validation": validation,
+                     "objects": [], "rows": []}  # fmt: skip
+    to_do = report([])["to_do"][:3]
+    lines = screen_text(report([], to_do=to_do, **of_validation), height).splitlines()
+    assert len(lines) <= height, "\n".join(lines)
+    hidden = next(line for line in lines if " more, see the report" in line)
+    assert int(hidden.split()[2]) >= 490

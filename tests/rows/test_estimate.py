@@ -27,7 +27,7 @@ def test_an_estimate_is_near_the_queries_the_disk_and_the_time_of_a_move(
     pair.sandbox.latency = {"btql": 0.1, "default": 0.02}
     done = run(pair.sandbox, tmp_path / "runs", "--json", program="validate")
     estimate = json.loads(done.out)["validation"]["estimate"]
-    pair.sandbox.requests.clear()
+    pair.sandbox.clear_requests()
     moved = run(pair.sandbox, tmp_path / "moved", "--json", "--verify")
     asked = [
         request
@@ -42,3 +42,22 @@ def test_an_estimate_is_near_the_queries_the_disk_and_the_time_of_a_move(
     seconds = json.loads(moved.out.splitlines()[-1])["this_start"]["seconds"]
     # The machine may be slow; the time of queries alone was a tenth of it.
     assert 0.3 < estimate["whole_seconds"] / seconds < 3, (estimate["whole_seconds"], seconds)
+
+
+def test_the_queries_of_a_sampled_verification_are_estimated(pair: Pair, tmp_path: Path) -> None:
+    """Of a large object, rows at several places are read, and looked up by their ids."""
+    for number in range(6):
+        project = pair.source.create("project", {"name": f"large {number}"})["id"]
+        for first in range(0, 6_000, 1_000):
+            rows = [{"id": f"{row:05}", "input": row} for row in range(first, first + 1_000)]
+            pair.source.insert("project_logs", project, rows, at=1_760_000_000 + first)
+    done = run(
+        pair.sandbox, tmp_path / "runs", "--json", program="validate", MIGRATION_VERIFY_SAMPLE="100"
+    )
+    estimated = json.loads(done.out)["validation"]["estimate"]["verification_queries"]
+    run(pair.sandbox, tmp_path / "moved")
+    pair.sandbox.clear_requests()
+    compared = run(pair.sandbox, tmp_path / "moved", "--sample", "100", program="verify")
+    assert compared.code == 0, compared.last_words
+    sent = [r for r in pair.sandbox.requests if (r.org_name, r.path) == ("acme", "/btql")]
+    assert 0.8 < estimated / len(sent) < 1.25, (estimated, len(sent))

@@ -14,7 +14,7 @@ from bt_migrate.cli.live_lines import Window as LiveWindow
 from bt_migrate.cli.live_lines import live_lines
 from bt_migrate.cli.progress import bar_drawer
 from bt_migrate.cli.status_text import broken_lines, status_lines
-from bt_migrate.report.display import columns_of
+from bt_migrate.report.display import COLUMNS, columns_of
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.orgs import REPOSITORY, Pair, environment, tiny_pair
 from tests.support.terminals import Window, normal, run_on_terminal
@@ -137,12 +137,14 @@ def captures_of_moments() -> Iterator[Tuple[str, str]]:
         status = {**LIVE, **RUNNING, **changes}
         status["state"] = "paused" if status["paused"] else "running"
         yield f"status-{moment}", _status(status, USUAL)
+    yield "status-running-120x34", _status({**LIVE, **RUNNING}, LARGE)
     yield "status-failed", _status({**LIVE, **RUNNING, **FAILED}, USUAL)
     yield "status-running-40x10", _status({**LIVE, **RUNNING}, SMALL)
 
 
 def _status(status: Dict[str, Any], window: Window) -> str:
-    lines = broken_lines(status_lines(status, NOW, window.lines - 1), window.columns)
+    columns = max(window.columns, COLUMNS)
+    lines = broken_lines(status_lines(status, NOW, window.lines - 1, columns), window.columns)
     return _text(_fitting(lines[: window.lines - 1], window))
 
 
