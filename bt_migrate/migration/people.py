@@ -142,7 +142,7 @@ def _named_by_objects(run: RunDirectory) -> Iterator[str]:
 def _named_by_rows(run: RunDirectory) -> Iterator[str]:
     for stream in run.all_streams():
         if stream.waiting:
-            yield from _waiting_users(SeenRows(stream.sibling("_seen.sqlite3")))
+            yield from _waiting_users(SeenRows(stream.seen_path))
 
 
 def _waiting_users(seen: SeenRows) -> List[str]:

@@ -95,7 +95,7 @@ def place_of(stream: StreamState) -> str:
 def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[str], int]]:
     """Yields for each page (ids of rows that the run inserted, number of those that stay)."""
     kind, dest_id = stream.header["kind"], stream.header["dest_id"]
-    path = stream.sibling("_seen.sqlite3")
+    path = stream.seen_path
     if not path.exists():
         return
     with contextlib.closing(SeenRows(path)) as seen:
@@ -156,7 +156,7 @@ def own_xacts(stream: StreamState) -> Set[int]:
     None of a server that names none; not all if the run was killed before it recorded them.
     """
     xacts = set(stream.copy.transactions)
-    path = stream.sibling("_seen.sqlite3")
+    path = stream.seen_path
     if path.exists():
         with contextlib.closing(SeenRows(path)) as seen:
             xacts |= seen.transactions(stream.header["source_id"])
@@ -189,7 +189,7 @@ def _are_ours(
     ids = [row["id"] for row in rows]
     sent: Dict[str, Tuple[bytes, int]] = {}
     delivered: Dict[str, int] = {}
-    path = stream.sibling("_seen.sqlite3") if stream else None
+    path = stream.seen_path if stream else None
     if stream and path and path.exists():
         with contextlib.closing(SeenRows(path)) as seen:
             sent = seen.sending(stream.header["source_id"], ids)

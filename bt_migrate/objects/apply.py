@@ -25,7 +25,6 @@ from bt_migrate.model.references import (
     Path,
     attachment_places,
     dotted,
-    top_field,
     value_at,
     without,
 )
@@ -278,7 +277,7 @@ class ObjectWriter:
     def _is_key(self, key: Tuple[Any, ...], item: PlannedObject) -> bool:
         """Whether an object of the source, in the project of the item, has the natural key.
 
-        Not known of keys with ids, which are others there.
+        False for kinds whose key holds ids: those differ in the destination.
         """
         if self.resource.key_holds_ids:
             return False
@@ -290,7 +289,7 @@ class ObjectWriter:
         )
 
     def _update(self, plan: ObjectPlan, action: Action, findings: Findings) -> Action:
-        waiting = {top_field(reference.path) for reference in plan.prepared.deferred}
+        waiting = plan.prepared.waiting_fields
         if self.catalog.settings.dry_run:
             return foreseen_update(self.resource, action, waiting)
         action = self._judged_again(plan.item, action, waiting)

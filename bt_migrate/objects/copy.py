@@ -212,8 +212,9 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
         is_asked_for = _is_asked_for(catalog, resource, item)
         kind = "kind_not_offered" if is_asked_for else "kind_not_known"
         item.states.note(source_id, [object_finding(resource, item, kind)])
-        return False
-    return not reason
+    else:
+        return True
+    return False
 
 
 def _is_asked_for(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
+from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.model.equality import canonical, differing_fields, digest, same
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS, FOUND
@@ -18,8 +19,6 @@ NaturalKey = Tuple[Any, ...]
 # The verbs of actions; FOUND, DIFFERS and SKIPPED are outcomes too.
 CREATE = "create"
 UPDATE = "update"
-# The policy that updates what changed in the source only; the word of --on-conflict.
-FOLLOW = "follow"
 
 # Members of roles and groups: lists whose order means nothing.
 MEMBERS = (
@@ -176,7 +175,7 @@ def settled(action: Action, policy: str, reason: str) -> Action:
     """Returns the action of the policy for an object that differs; other actions unchanged."""
     if action.verb != DIFFERS:
         return action
-    if policy == UPDATE or (policy == FOLLOW and reason == CHANGED_AT_SOURCE):
+    if policy == UPDATE_POLICY or (policy == FOLLOW_POLICY and reason == CHANGED_AT_SOURCE):
         return replace(action, verb=UPDATE, reason=reason)
     return replace(action, reason=f"{reason}; {LEFT_ALONE}")
 
@@ -227,13 +226,11 @@ def creation_order(objects: Iterable[JsonObject]) -> List[JsonObject]:
 
 def membership_patch(desired: Mapping[str, Any], existing: Mapping[str, Any]) -> Dict[str, Any]:
     """PATCH body that adds missing members: PATCH of roles and groups has add_… and remove_…."""
-    body = {}
-    for name in MEMBERS:
-        there = existing.get(name) or []
-        missing = [member for member in desired.get(name) or [] if member not in there]
-        if missing:
-            body[f"add_{name}"] = missing
-    return body
+    body = {
+        f"add_{name}": _lacking(existing.get(name) or [], desired.get(name) or [])
+        for name in MEMBERS
+    }
+    return {name: members for name, members in body.items() if members}
 
 
 def _has_members(resource: Resource) -> bool:

@@ -9,6 +9,7 @@ from typing import Dict, Optional
 
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_files import SEEN_ENDING
 from bt_migrate.state.seen_rows import SeenRows
 
 FOLDER = ROW_KINDS["datasets"].folder
@@ -50,7 +51,7 @@ class DeliveredRows:
         """The file that an earlier process has written."""
         for project in self.run.record.folders:
             path = self.run.stream_path(FOLDER, project, dataset_id)
-            file = path.with_name(path.name + "_seen.sqlite3")
+            file = path.with_name(path.name + SEEN_ENDING)
             if file.exists():
                 return file
         return None

@@ -16,7 +16,6 @@ from bt_migrate.model.outcomes import (
     UPDATED,
     WAITING,
 )
-from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import BY_NAME
@@ -110,11 +109,10 @@ def _decided_action(
     The --on-conflict policy does not apply to an object that a killed process of this tool created
     or that an earlier run left incomplete: it is completed.
     """
-    waiting = {top_field(reference.path) for reference in prepared.deferred}
     body = expected_body(catalog, resource, prepared, existing)
     missing = missing_places(catalog, resource, prepared, existing) if existing else ()
     prepared.findings += [not_taken(resource, item, place) for place in missing]
-    action = plan_object(resource, item.source, body, existing, waiting)
+    action = plan_object(resource, item.source, body, existing, prepared.waiting_fields)
     intent = item.states.intended.get(item.source["id"])
     prepared.made_before = bool(
         existing and intent and _is_left_by_killed_process(resource, item, intent, existing)
@@ -167,14 +165,12 @@ def can_be_made_by_hand(resource: Resource, source: JsonObject) -> bool:
 
 
 def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[str]:
-    """Returns the id of the destination object with this natural key, unless another has it.
-
-    Another source object can be mapped to it.
+    """Returns the id of the destination's object with this natural key, unless another object of
+    the source is mapped to it.
     """
-    there = catalog.index.by_key(resource, item.dest_project_id)
-    existing = there.get(natural_key(resource, item.source))
-    other = catalog.ids.source_id(resource.name, existing["id"]) if existing else None
-    return existing["id"] if existing and other in (None, item.source["id"]) else None
+    key = natural_key(resource, item.source)
+    existing = catalog.targets.namesake(resource, item.dest_project_id, key, item.source["id"])
+    return existing["id"] if existing else None
 
 
 def dest_key(resource: Resource, source: JsonObject, body: Dict[str, Any]) -> NaturalKey:
@@ -205,9 +201,7 @@ def counterpart(
         was_deleted = True
         catalog.ids.remove(resource.name, source_id)
         states.forget(source_id)
-    namesake = catalog.index.by_key(resource, item.dest_project_id).get(key)
-    other = catalog.ids.source_id(resource.name, namesake["id"]) if namesake else None
-    return (namesake if other in (None, source_id) else None), was_deleted
+    return catalog.targets.namesake(resource, item.dest_project_id, key, source_id), was_deleted
 
 
 def _check_name(

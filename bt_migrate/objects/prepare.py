@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.attachments.copy import dest_attachment_key as dest_attachment_key
+from bt_migrate.attachments.copy import dest_attachment_key
 from bt_migrate.model.date_windows import in_window
 from bt_migrate.model.findings import ACTION, TARGET_LIST_REFUSED, finding
 from bt_migrate.model.json_object import JsonObject
@@ -23,6 +23,7 @@ from bt_migrate.model.references import (
     pattern_of,
     rewrite,
     set_at,
+    top_field,
     value_at,
     without,
 )
@@ -64,9 +65,9 @@ class Prepared:
 
     `body` is what would be sent, `deferred` the references that wait for a target, `left_out` the
     other unresolved ones, `pins` the paths of versions that were removed, `findings` what a person
-    must know. `made_before`: a process of this run
-    created the object and died before it could record that. `blocked`: why the object cannot be
-    written. `namesake`: the destination's object that gets another name first.
+    must know. `made_before`: a process of this run created the object and died before it could
+    record that. `blocked`: why the object cannot be written. `namesake`: the destination's object
+    that gets another name first.
     """
 
     body: Dict[str, Any]
@@ -77,6 +78,11 @@ class Prepared:
     made_before: bool = False
     blocked: str = ""
     namesake: Optional[Mapping[str, Any]] = None
+
+    @property
+    def waiting_fields(self) -> Set[str]:
+        """The fields that hold a reference which waits for its target."""
+        return {top_field(reference.path) for reference in self.deferred}
 
 
 def items_of(

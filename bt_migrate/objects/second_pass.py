@@ -20,7 +20,7 @@ from bt_migrate.model.outcomes import (
     UPDATED,
     WOULD_UPDATE,
 )
-from bt_migrate.model.references import top_field, without
+from bt_migrate.model.references import without
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.catalog import Catalog
@@ -93,10 +93,9 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
         try:
             _complete(catalog, resource, item, dest_id, prepared)
         except ApiError as error:
-            failed = object_finding(resource, item, "reference_not_added", detail=str(error))
-            prepared.findings.append(failed)
+            prepared.findings.append(_not_added(resource, item, error))
             complete = False
-        states.note(source_id, _findings_of_creation(states, source_id) + prepared.findings)
+        _note_beside_creation(states, source_id, prepared.findings)
         if complete:
             del states.deferred[source_id]
     states.save()
@@ -120,7 +119,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
         if missing_of(catalog, resource, prepared).issuperset(refs):
             continue
         if dest_id.startswith(PLANNED):
-            states.note(source_id, _findings_of_creation(states, source_id) + prepared.findings)
+            _note_beside_creation(states, source_id, prepared.findings)
             continue
         try:
             existing = _get(catalog, resource, item, dest_id, prepared)
@@ -131,9 +130,8 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
                 catalog.earlier.expect_again(resource)
             _add_references(catalog, resource, item, existing, prepared)
         except ApiError as error:
-            failed = object_finding(resource, item, "reference_not_added", detail=str(error))
-            prepared.findings.append(failed)
-        states.note(source_id, _findings_of_creation(states, source_id) + prepared.findings)
+            prepared.findings.append(_not_added(resource, item, error))
+        _note_beside_creation(states, source_id, prepared.findings)
     states.save()
 
 
@@ -169,6 +167,17 @@ def _dest_project(catalog: Catalog, resource: Resource, source: JsonObject) -> s
         return ""
     project_id = catalog.lists.project_id_of(resource, source)
     return catalog.targets.resolve((PROJECTS.name,), project_id) or ""
+
+
+def _not_added(resource: Resource, item: PlannedObject, error: ApiError) -> Dict[str, Any]:
+    return object_finding(resource, item, "reference_not_added", detail=str(error))
+
+
+def _note_beside_creation(
+    states: ObjectStates, source_id: str, findings: List[Dict[str, Any]]
+) -> None:
+    """Replace the findings of an object, except those of its creation."""
+    states.note(source_id, _findings_of_creation(states, source_id) + findings)
 
 
 def _findings_of_creation(
@@ -288,7 +297,7 @@ def _decide_again(
     source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
     body = expected_body(catalog, resource, prepared, existing)
-    planned = plan_object(resource, item.source, body, existing, _waiting(prepared))
+    planned = plan_object(resource, item.source, body, existing, prepared.waiting_fields)
     action = decided(catalog, resource, item.source, planned)
     if action.verb == FOUND:
         remember_fingerprints(catalog, resource, item, action, is_left_alone=False)
@@ -317,7 +326,7 @@ def _updated(
     action: Action,
     prepared: Prepared,
 ) -> Action:
-    waiting = _waiting(prepared)
+    waiting = prepared.waiting_fields
     if catalog.settings.dry_run:
         return foreseen_update(resource, action, waiting)
     if note_update(resource, item.states, action):
@@ -326,10 +335,6 @@ def _updated(
     item.states.begun_versions.pop(action.source_id, None)
     prepared.findings += note_not_taken(catalog, resource, item, places)
     return action
-
-
-def _waiting(prepared: Prepared) -> Set[str]:
-    return {top_field(reference.path) for reference in prepared.deferred}
 
 
 def note_deferred(

@@ -17,7 +17,7 @@ from bt_migrate.model.outcomes import NOT_KNOWN_THERE
 from bt_migrate.model.resource import OWNER, PROJECT, Pin, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
-from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.decide import NaturalKey, natural_key
 from bt_migrate.objects.dest_index import DestIndex
 from bt_migrate.objects.id_mapping import IdMapping
 from bt_migrate.objects.lists import PLANNED, Lists
@@ -98,16 +98,20 @@ class Targets:
             if project_id.startswith(PLANNED):
                 return None
         try:
-            dest = self.index.by_key(resource, project_id).get(natural_key(resource, source))
+            return self.namesake(resource, project_id, natural_key(resource, source), source["id"])
         except ApiError as error:
             self.lists.refuse(resource, error)
             return None
-        if dest is None or self.ids.source_id(resource.name, dest["id"]) not in (
-            None,
-            source["id"],
-        ):
-            return None
-        return dest
+
+    def namesake(
+        self, resource: Resource, dest_project_id: str, key: NaturalKey, source_id: str
+    ) -> Optional[JsonObject]:
+        """Returns the destination's object with the natural key, unless another object of the
+        source is mapped to it.
+        """
+        dest = self.index.by_key(resource, dest_project_id).get(key)
+        mapped = self.ids.source_id(resource.name, dest["id"]) if dest else None
+        return dest if mapped in (None, source_id) else None
 
     def may_resolve_later(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether an unresolved reference can resolve later: its target exists and can move."""

@@ -229,7 +229,7 @@ class BatchCommitter:
         if row.id in member.tried_again:  # it was written before
             return
         append_line(
-            member.state.sibling("_failed.jsonl"),
+            member.state.refused_path,
             {"id": row.id, "bytes": len(row.body), "reason": reason},
         )
         log.error(

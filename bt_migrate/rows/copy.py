@@ -200,13 +200,9 @@ def _read_source(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
             counted = _count_if_short(shared, member, began_s)
         if counted is not None:
             text = short_read_text(counted, member.rows_read)
-            _set_error(member, unusable_answer(shared.catalog.source, text), alone=alone)
-
-
-def _set_error(member: StreamCopy, error: ApiError, *, alone: bool) -> None:
-    if alone:
-        raise error
-    member.error = error
+            member.error = unusable_answer(shared.catalog.source, text)
+            if alone:
+                raise member.error
 
 
 def _expected(members: Sequence[StreamCopy]) -> Optional[int]:
@@ -225,14 +221,9 @@ def _count_if_short(shared: SharedCopy, member: StreamCopy, began_s: float) -> O
     None also if the stream cannot be counted.
     """
     stream = member.stream
-    after_key = stream.part.after if stream.part else None
-    bounds = _bounds(shared, [member], after_key, _end_of(member))
+    bounds = _bounds(shared, [member], member.start_key, member.end_key)
     selection = RowSelection(stream.kind.name, [stream.source_id], bounds, stream.rows)
     return count_if_short(shared.catalog.source, selection, member.rows_read, began_s)
-
-
-def _end_of(member: StreamCopy) -> Optional[str]:
-    return member.stream.part.end if member.stream.part else None
 
 
 def _bounds(

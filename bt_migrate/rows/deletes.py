@@ -26,7 +26,7 @@ from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.streams import RowStream, StreamCopy, close_copies, open_copy
-from bt_migrate.state.sqlite import id_bytes, id_text
+from bt_migrate.state.sqlite import id_bytes, id_set, id_text
 from bt_migrate.state.sync_marks import Round
 
 log = logging.getLogger("bt_migrate.rows")
@@ -154,12 +154,12 @@ def _find_gone(
 
 def _hold_unconfirmed(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) -> None:
     """Remove the ids of rows that have not been missing from the source for long enough."""
+    if not gone.was_searched:
+        return
     member = gone.member
     object_id = member.stream.source_id
     stored_ids = db.execute("select id from gone where object = ?", (object_id,)).fetchall()
     absent = [id_text(stored) for (stored,) in stored_ids]
-    if not gone.was_searched:
-        return
     confirmed = set(note_absent(member.state, absent, int(catalog.source.clock.earliest_s())))
     held = [(object_id, id_bytes(row_id)) for row_id in absent if row_id not in confirmed]
     db.executemany("delete from gone where object = ? and id = ?", held)
@@ -216,29 +216,17 @@ def _unequal(catalog: Catalog, stream: RowStream) -> Iterator[Bounds]:
 
 def _only_there(catalog: Catalog, stream: RowStream, bounds: Bounds) -> Iterator[List[str]]:
     """Yields lists of row ids that only the destination has, at most IDS_LOOKED_UP in each."""
-    # The source's ids are kept in a private temporary file.
-    listed = sqlite3.connect("", isolation_level=None)
-    try:
-        listed.execute("create table ids (id blob primary key) without rowid")
+    with id_set() as in_source:
         for ids in row_ids(catalog.source, stream.kind.name, stream.source_id, bounds):
-            listed.executemany(
-                "insert or ignore into ids values (?)", [(id_bytes(row_id),) for row_id in ids]
-            )
+            in_source.add(ids)
         waiting: List[str] = []
         for ids in row_ids(catalog.dest, stream.kind.name, stream.dest_id, bounds):
-            waiting += [row_id for row_id in ids if not _is_listed(listed, row_id)]
+            waiting += in_source.lacking(ids)
             while len(waiting) >= IDS_LOOKED_UP:
                 yield waiting[:IDS_LOOKED_UP]
                 waiting = waiting[IDS_LOOKED_UP:]
         if waiting:
             yield waiting
-    finally:
-        listed.close()
-
-
-def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
-    rows = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
-    return rows.fetchone() is not None
 
 
 def row_ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[List[str]]:

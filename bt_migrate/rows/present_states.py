@@ -235,7 +235,7 @@ def _is_completed_later(catalog: Catalog, state: StreamState) -> bool:
     """
     if not state.waiting:
         return False
-    seen = SeenRows(state.sibling("_seen.sqlite3"))
+    seen = SeenRows(state.seen_path)
     try:
         return any(
             catalog.targets.may_resolve_later(tuple(targets.split(",")), source_id)
@@ -247,7 +247,7 @@ def _is_completed_later(catalog: Catalog, state: StreamState) -> bool:
 
 def _last_written(state: StreamState) -> int:
     """The destination's last transaction in which this tool wrote rows of the stream."""
-    seen = SeenRows(state.sibling("_seen.sqlite3"))
+    seen = SeenRows(state.seen_path)
     try:
         return max([*state.copy.transactions, seen.last_dest_xact(state.header["source_id"])])
     finally:

@@ -192,7 +192,7 @@ class Pump:
             self._commit_finished()
 
     def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
-        """Yields the encoded rows of the page that are to be written; counts all others."""
+        """Returns the encoded rows of the page that are to be written; counts all others."""
         rows = self._without_older_versions(self._by_member(page), end)
         decide = self._decider.of_round if self._is_round else self._decider.of_copy
         sending = decide(rows, end, plain=page.plain)

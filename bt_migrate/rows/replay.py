@@ -18,7 +18,6 @@ stays true.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
@@ -42,11 +41,11 @@ from bt_migrate.rows.read import (
     unusable_answer,
 )
 from bt_migrate.rows.streams import RowStream, StreamCopy, save_members
-from bt_migrate.state.sqlite import id_bytes
+from bt_migrate.state.sqlite import id_set
 
 log = logging.getLogger("bt_migrate.rows")
 
-# What CopyState.replay says. WAITS is BEGUN: for objects that later phases move.
+# Values of CopyState.replay. WAITS: begun, and waiting for objects that a later phase moves.
 BEGUN = "begun"
 WAITS = "waits"
 REPLAY_DONE = "done"
@@ -365,15 +364,12 @@ def _delete_gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> int:
 def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[List[str]]:
     """Yields ids of rows that the destination holds and the source does not inside the bounds."""
     stream, source = member.stream, shared.catalog.source
-    listed = sqlite3.connect("", isolation_level=None)
-    try:
-        listed.execute("create table ids (id blob primary key) without rowid")
+    with id_set() as listed:
         for ids in row_ids(source, stream.kind.name, stream.source_id, bounds):
             shared.check()
-            keys = [(id_bytes(row_id),) for row_id in ids]
-            listed.executemany("insert or ignore into ids values (?)", keys)
+            listed.add(ids)
         for ids in member.seen.held_ids(stream.source_id):
-            missing = [row_id for row_id in ids if not _is_listed(listed, row_id)]
+            missing = listed.lacking(ids)
             if not missing:
                 continue
             # A list may lack rows, or a row may have come back since.
@@ -381,13 +377,6 @@ def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[Li
             rows, refused = found_rows(source, *wanted_rows)
             shown = {*refused, *(row["id"] for row in rows)}
             yield [row_id for row_id in missing if row_id not in shown]
-    finally:
-        listed.close()
-
-
-def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
-    rows = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
-    return rows.fetchone() is not None
 
 
 def _portions(id_lists: Iterator[List[str]], size: int) -> Iterator[List[str]]:

@@ -69,7 +69,7 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
     settings = catalog.settings.rows(kind.name)
     dest_ids = {state.header["source_id"]: state.header["dest_id"]}
     inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
-    seen = SeenRows(state.sibling("_seen.sqlite3"))
+    seen = SeenRows(state.seen_path)
     try:
         merges = {id(merge.row): merge for merge in _merges(catalog, state, seen)}
         rows = [merge.row for merge in merges.values()]
@@ -166,7 +166,7 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
     objects that can still be moved are waiting.
     """
     notes = FindingCounts()
-    seen = SeenRows(state.sibling("_seen.sqlite3"))
+    seen = SeenRows(state.seen_path)
     try:
         for _, row_id, path, targets, ref, _ in seen.deferred():
             place = dotted(tuple(json.loads(path)))

@@ -17,7 +17,7 @@ from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resources import ROW_KINDS, RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.state.run_directory import RunDirectory
-from bt_migrate.state.run_files import STATE_ENDING
+from bt_migrate.state.run_files import SEEN_ENDING, STATE_ENDING
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import KeyRange, StreamState, save_streams
 from bt_migrate.state.sync_marks import Round, mark_now
@@ -123,7 +123,7 @@ class StreamCopy:
     def seen(self) -> SeenRows:
         with self._lock:
             if self._seen is None:
-                self._seen = SeenRows(self.state.sibling("_seen.sqlite3"))
+                self._seen = SeenRows(self.state.seen_path)
             return self._seen
 
     @property
@@ -139,7 +139,7 @@ class StreamCopy:
         Rows that arrived are found.
         """
         with self.state.lock:
-            self.state.slices = [KeyRange(self._start_key(), self._end_key())]
+            self.state.slices = [KeyRange(self.start_key, self.end_key)]
             self.state.counts = dict.fromkeys(self.state.counts, 0)
             self.state.findings = []
             self.state.copy.read = 0
@@ -147,10 +147,14 @@ class StreamCopy:
             self.state.save()
         self._resuming = None
 
-    def _start_key(self) -> Optional[str]:
+    @property
+    def start_key(self) -> Optional[str]:
+        """Key after which the rows to read begin, None for the first one."""
         return self.stream.part.after if self.stream.part else None
 
-    def _end_key(self) -> Optional[str]:
+    @property
+    def end_key(self) -> Optional[str]:
+        """Last key of the rows to read, None for the end of the stream."""
         return self.stream.part.end if self.stream.part else None
 
     def finish(self, seconds: float) -> None:
@@ -207,13 +211,13 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
         state.begin_round(round_.number, round_.above)
     state.note_seen()
     if stream.recorded and catalog.versions.rows:
-        catalog.versions.rows.note(stream.source_id, state.sibling("_seen.sqlite3"))
+        catalog.versions.rows.note(stream.source_id, state.seen_path)
     return StreamCopy(stream, catalog.run, state, touched=was_behind or state.sync.above is None)
 
 
 def _forget_other_copy(path: Path, file: Path) -> None:
-    """Reset the stream if its destination object is another one than before."""
-    for old_file in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
+    """Delete the files of the stream, which tell of another destination object."""
+    for old_file in (file, *path.parent.glob(f"{path.name}{SEEN_ENDING}*")):
         old_file.unlink()
 
 

@@ -103,9 +103,11 @@ def without_silent(
     states = {
         state.header["source_id"]: state
         for state in catalog.run.all_streams()
-        if state.header["kind"] == kind_name and state.copied and state.copy.read
+        if state.header["kind"] == kind_name
+        and state.header["source_id"] in ids
+        and state.copied
+        and state.copy.read
     }
-    states = {object_id: state for object_id, state in states.items() if object_id in ids}
     now_s = int(catalog.source.clock.earliest_s())
     left_out = set()
     for object_id in _silent_of(catalog, kind_name, _looked_at(states, round_), states):

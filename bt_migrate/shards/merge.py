@@ -260,10 +260,10 @@ def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
     states = [part.state for part in parts]
     joined = _joined_state(new, states, list(_missing_ranges(parts)))
     joined.save()
-    stores = [state.sibling("_seen.sqlite3") for state in states]
-    join_stores(joined.sibling("_seen.sqlite3"), [store for store in stores if store.exists()])
-    target = joined.sibling("_failed.jsonl")
-    for refused in (state.sibling("_failed.jsonl") for state in states):
+    stores = [state.seen_path for state in states]
+    join_stores(joined.seen_path, [store for store in stores if store.exists()])
+    target = joined.refused_path
+    for refused in (state.refused_path for state in states):
         if refused.exists():
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with open(fd, "ab") as file:

@@ -9,6 +9,8 @@ CONTROL_FILE = "control"  # what bin/control asks of it
 ORGANIZATION_FOLDER = "organization"
 VERIFY_FOLDER = "verify"
 STATE_ENDING = "_state.json"  # of the file of a stream, or of the objects of one resource
+SEEN_ENDING = "_seen.sqlite3"  # of the store of a stream's delivered rows
+REFUSED_ENDING = "_failed.jsonl"  # of the file that names a stream's refused rows
 LOGS_STATE_FILE = "logs" + STATE_ENDING
 
 # Every line of the last start; those before it are run.log.1 and so on.

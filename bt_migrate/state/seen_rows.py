@@ -329,17 +329,16 @@ class SeenRows:
             "insert into delivered (object, id, xact, outcome, dest_xact)"
             f" select :object, :id, {xact}, {outcome}, :dest_xact"
         )
-        named: Iterable[Any] = (
+        named: List[Any] = [
             {"object": object_id, "id": id_bytes(row_id), "dest_xact": dest_xact}
             for object_id, row_id, dest_xact in rows
-        )
+        ]
         stale = "delete from sending where object = :object and id = :id"
-        named = list(named)
         self._write([(statement, named), (stale, named)])
 
     def send_waiting_again(self) -> None:
         """Record that the rows with pending references were delivered without them."""
-        if not self.deferred():
+        if not self._rows("select 1 from deferred limit 1"):
             return
         statement = (
             "insert into delivered (object, id, xact, outcome, dest_xact)"

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator, List
 
 from bt_migrate.errors import StateError
 
@@ -42,6 +42,34 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+class IdSet:
+    """Row ids that need not fit into memory: they lie in a private temporary file of SQLite."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def add(self, ids: Iterable[str]) -> None:
+        self._db.executemany(
+            "insert or ignore into ids values (?)", [(id_bytes(row_id),) for row_id in ids]
+        )
+
+    def lacking(self, ids: Iterable[str]) -> List[str]:
+        """Returns those of the ids that are not in the set."""
+        return [row_id for row_id in ids if row_id not in self]
+
+    def __contains__(self, row_id: str) -> bool:
+        found = self._db.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
+        return found.fetchone() is not None
+
+
+@contextlib.contextmanager
+def id_set() -> Iterator[IdSet]:
+    """Yields an empty set, whose file is deleted at the end."""
+    with contextlib.closing(sqlite3.connect("", isolation_level=None)) as db:
+        db.execute("create table ids (id blob primary key) without rowid")
+        yield IdSet(db)
 
 
 def id_bytes(row_id: str) -> bytes:

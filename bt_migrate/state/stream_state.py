@@ -25,7 +25,7 @@ from bt_migrate.state.records import (
     record_fields,
     refuse_other_fields,
 )
-from bt_migrate.state.run_files import STATE_ENDING
+from bt_migrate.state.run_files import REFUSED_ENDING, SEEN_ENDING, STATE_ENDING
 
 COUNTS = ("fetched", *OUTCOMES, "bytes")
 
@@ -64,7 +64,7 @@ class CopyState:
     made: bool = False
     # rows that were read, over all syncs that it took to copy everything
     read: int = 0
-    # of earlier states, before the copy: "", begun, done
+    # of earlier states, before the copy: "", begun, waits, done (see rows/replay.py)
     replay: str = ""
 
     def note_transactions(self, xacts: Iterable[int]) -> None:
@@ -210,8 +210,18 @@ class StreamState:
     def save(self) -> None:
         save_streams([self])
 
+    @property
+    def seen_path(self) -> Path:
+        """The store of delivered rows, see `SeenRows`. It may not exist."""
+        return self.sibling(SEEN_ENDING)
+
+    @property
+    def refused_path(self) -> Path:
+        """The file of refused rows: id, size and reason of each. It may not exist."""
+        return self.sibling(REFUSED_ENDING)
+
     def sibling(self, ending: str) -> Path:
-        """Path of another file of the stream, such as `_seen.sqlite3`."""
+        """Path of another file of the stream."""
         return self.path.with_name(self.path.name.replace(STATE_ENDING, ending))
 
 

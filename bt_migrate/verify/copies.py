@@ -56,7 +56,7 @@ def _object_names(migration: Migration, kind: str, project: ProjectPair) -> Dict
 def _with_copy(
     pair: ObjectPair, stream: StreamState, copied: Tuple[float, float], run: RunDirectory
 ) -> ObjectPair:
-    seen = stream.sibling("_seen.sqlite3")
+    seen = stream.seen_path
     return replace(
         pair,
         copied=copied,

@@ -53,4 +53,4 @@ def test_a_new_stream_has_no_progress(tmp_path: Path) -> None:
 
 def test_the_files_of_a_stream_lie_side_by_side(tmp_path: Path) -> None:
     state = StreamState.open(tmp_path / "d1_state.json", {})
-    assert state.sibling("_seen.sqlite3") == tmp_path / "d1_seen.sqlite3"
+    assert state.seen_path == tmp_path / "d1_seen.sqlite3"
