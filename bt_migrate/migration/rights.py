@@ -16,6 +16,7 @@ from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.owned import Owner, owner_groups
 from bt_migrate.objects.paths import list_of_owner
+from bt_migrate.objects.proof import FOUND_EXISTING
 
 PROJECT_OWNER_TYPE = "project"
 # A project without a name is refused with this text if the key may write.
@@ -37,10 +38,11 @@ def write_right(dest: Api) -> str:
     """Returns whether the key may write: `yes` or `unknown (…)`.
 
     Tried with a request that cannot succeed: a project without a name is refused for its content if
-    the key may write, and for the key if not. Raises UsageError if the key may not write.
+    the key may write, and for the key if not. Raises UsageError if the key may not write. What a
+    server creates nevertheless is deleted.
     """
     try:
-        dest.post("/v1/project", {})
+        made = dest.post("/v1/project", {})
     except ApiError as error:
         if error.refuses_key:
             raise UsageError(
@@ -50,6 +52,11 @@ def write_right(dest: Api) -> str:
         if error.status in (400, 422) and NAME_REFUSED.search(error.body):
             return "yes"
         return f"unknown ({_reason(error)})"
+    project = made.json if isinstance(made.json, dict) else {}
+    is_new = FOUND_EXISTING not in {name.lower() for name in made.headers}
+    if project.get("id") and not project.get("name") and is_new:
+        dest.delete(f"/v1/project/{project['id']}")
+        return "yes"
     return f"unknown ({dest.url} accepted a project without a name)"
 
 

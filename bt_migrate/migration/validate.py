@@ -53,9 +53,9 @@ def validate(migration: Migration) -> Optional[Future[None]]:
     began = time.monotonic()
     pool = ThreadPoolExecutor(thread_name_prefix="validate")
     try:
-        write_right = pool.submit(_write_right, migration)
+        # before the lists: a server may create what is only tried
+        right = _write_right(migration)
         catalog.lists.prefetch(*_lists(migration))
-        right = write_right.result()
         projects = catalog.lists.projects()
         _warn_of_unused_bundles(catalog)
         result = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Optional
+from typing import Dict, List, Optional
 
 import pytest
 
@@ -62,6 +62,47 @@ def test_an_answer_that_cannot_be_judged_is_said_to_be_unknown(
     end = run(pair.sandbox, tmp_path / "runs", program="validate")
     assert end.code == 0, end.out + end.err
     assert validation(tmp_path)["write_right"].startswith("unknown (")
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "deleted", "right"),
+    [
+        (None, {}, True, "yes"),
+        ("", {}, True, "yes"),
+        ("theirs", {}, False, "unknown ("),
+        (None, {"x-bt-found-existing": "true"}, False, "unknown ("),
+    ],
+)
+def test_a_project_that_a_server_creates_without_a_name_is_deleted_at_once(
+    name: Optional[str],
+    headers: Dict[str, str],
+    deleted: bool,
+    right: str,
+    pair: Pair,
+    tmp_path: Path,
+) -> None:
+    """Left there, it would end this and each later start: a project needs a name."""
+    project = {"id": "0b0b0b0b-0000-4000-8000-000000000001", "name": name}
+    made: List[dict] = []
+    deletions: List[str] = []
+
+    def lenient(request: Incoming) -> Optional[Answer]:
+        if (request.method, request.path, request.body) == ("POST", "/v1/project", b"{}"):
+            made.append(project)
+            return Answer(200, json.dumps(project).encode(), headers=headers)
+        if request.method == "DELETE":
+            deletions.append(request.path)
+            return Answer(200, json.dumps(made.pop()).encode())
+        is_dest = pair.dest.api_key.encode() in str(request.headers).encode()
+        if made and deleted and is_dest and request.path.startswith("/v1/project?"):
+            return Answer(200, json.dumps({"objects": made}).encode())
+        return None
+
+    pair.sandbox.intercept = lenient
+    end = run(pair.sandbox, tmp_path / "runs", program="validate")
+    assert end.code == 0, end.out + end.err
+    assert deletions == [f"/v1/project/{project['id']}"] * deleted
+    assert validation(tmp_path)["write_right"].startswith(right)
 
 
 def validation(tmp_path: Path) -> dict:
