@@ -155,7 +155,7 @@ class ApiError(MigrationError):
 
     @property
     def refuses_key(self) -> bool:
-        """Whether the key lacks a right, whatever the status."""
+        """Whether the key lacks a right: 401, 403, or a 400 whose text says so."""
         refused = self.status == 400 and RIGHT_REFUSED.search(self.body)
         return self.status in (401, 403) or bool(refused)
 

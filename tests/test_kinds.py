@@ -10,7 +10,7 @@ import pytest
 from bt_migrate.model import resource_table
 from bt_migrate.model.references import paths_matching
 from bt_migrate.model.resource import Resource
-from bt_migrate.model.resource_table import OBJECT_RESOURCES, USERS
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECT_SETTINGS, USERS
 from bt_migrate.report.actions import noun_of
 from bt_migrate.report.display import plural
 from bt_migrate.sandbox.data.schema import KINDS
@@ -77,6 +77,18 @@ def test_the_tiny_organization_has_an_object_of_every_kind_but_for_a_reason() ->
     assert older == set(NOT_IN_TINY), "add one to tests/support/tiny.py, or a reason there"
 
 
+def test_every_id_that_the_sandbox_checks_is_a_reference_of_the_table() -> None:
+    """A known id is rewritten wherever it stands, but only a reference waits for its target."""
+    settings = [reference.path for reference in PROJECT_SETTINGS.references]
+    lacking = []
+    for resource in OBJECT_RESOURCES:
+        known = {"project_id", *settings, *(reference.path for reference in resource.references)}
+        links = KINDS[resource.kind].links if resource.kind in KINDS else ()
+        paths = [path.replace("[]", ".[]") for path, _ in links]
+        lacking += [f"{resource.name}: {path}" for path in paths if path not in known]
+    assert lacking == [], "add these to `references` of the row in model/resource_table.py"
+
+
 def test_every_kind_is_compared() -> None:
     assert STORED - set(NATURAL_KEYS) == set(), "add `unique` to its KindRow"
 
@@ -100,4 +112,5 @@ def test_the_help_of_a_phase_names_each_kind_that_it_moves(resource: Resource) -
     words = IN_OTHER_WORDS.get(resource.name, plural_of(resource.name)).lower()
     for phase in {resource.phase, resource.reacting_phase} - {""}:
         module = importlib.import_module(f"bt_migrate.phases.{phase.replace('-', '_')}")
-        assert words in " ".join((module.__doc__ or "").lower().split()), module.__name__
+        help_text = " ".join((module.__doc__ or "").lower().split())
+        assert words in help_text, f"name {words!r} in the docstring of {module.__name__}"

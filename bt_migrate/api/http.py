@@ -92,8 +92,8 @@ def address_problem(url: object) -> str:
 
 
 def forms_of_key(key: str) -> List[str]:
-    """Returns the forms in which a text may repeat a key, longest first: as it is, URL-encoded,
-    in hex, and in base64, alone or inside of a longer text.
+    """Returns the forms in which a text may repeat a key, longest first: as it is, reversed,
+    URL-encoded, in hex, and in base64, alone or inside of a longer text.
     """
     if len(key) < MIN_KEY_CHARS:
         return []

@@ -128,7 +128,7 @@ class SignedUrls:
         self._send("PUT", signed_url, headers=headers, data=content)
 
     def send(self, signed: Mapping[str, Any], content: bytes) -> None:
-        """Sends bytes as a signed answer says: PUT, or a form with the bytes as its file (POST)."""
+        """Sends bytes as the answer with the signed URL prescribes: by PUT, or in a form (POST)."""
         if signed.get("method") != "POST":
             self.upload(signed["signedUrl"], signed.get("headers") or {}, content)
             return

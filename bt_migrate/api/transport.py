@@ -384,7 +384,7 @@ class Transport:
         asked_s = jittered(least_s, self._random(), is_asked=True)
         pause_s = max(asked_s, self.backoff_s(tries.failures))
         log.warning(
-            "%s (failed %d of %d tries, next in %.0f s)",
+            "%s (try %d of %d failed, next in %.0f s)",
             problem,
             tries.failures,
             max(self.limits.attempts, tries.failures) + 1,

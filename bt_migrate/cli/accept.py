@@ -59,7 +59,7 @@ def selected(records: Records, wanted: Sequence[str]) -> Records:
     for pattern in wanted:
         if not any(_fits(pattern, record) for record in records):
             kinds = ", ".join(dict.fromkeys(record["resource"] for record in records)) or "none"
-            raise UsageError(f"--only: no difference fits {pattern!r}; the kinds are: {kinds}")
+            raise UsageError(f"--only: no difference matches {pattern!r}; some exist of: {kinds}")
     return [
         record
         for record in records

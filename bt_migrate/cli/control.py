@@ -1,4 +1,4 @@
-"""bin/control: changes what is requested of the process that works on a run."""
+"""bin/control: pauses, resumes, stops or slows down the process that works on a run."""
 
 from __future__ import annotations
 

@@ -161,7 +161,8 @@ def _refuse_unmoved(settings: Settings, command: str) -> None:
 
 
 def prepare_interpreter() -> None:
-    """Set up this process for large pages: numbers of any size, deep values, few collections.
+    """Set up this process for large pages: numbers of any size, deep values, rare garbage
+    collection.
 
     A program calls this once, at its start. It changes settings of the whole process.
     """
@@ -172,7 +173,7 @@ def prepare_interpreter() -> None:
     # Rows may be nested as deep as the JSON reader accepts.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     # A page holds hundreds of thousands of values and no cycles; with the default thresholds,
-    # collections take a sixth of the CPU time.
+    # garbage collection takes a sixth of the CPU time.
     gc.set_threshold(*GC_THRESHOLDS)
     with contextlib.suppress(Exception):  # musl and macOS have no mallopt
         # One heap for all threads: each would keep the memory of its largest page, tens of MB.

@@ -84,7 +84,7 @@ class DestLists:
     def objects(
         self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()
     ) -> Dict[str, JsonObject]:
-        """Returns id -> object of a kind; if the kind is listed by owner, those of the owners."""
+        """Returns id -> object of a kind. Of a kind listed by owner, only those of `owners`."""
         if resource.scope != OWNER:
             return {obj["id"]: obj for obj in self.of_kind(resource)}
         return {obj["id"]: obj for owner in owners for obj in self.of_owner(resource, owner)}

@@ -208,5 +208,5 @@ class Resource:
 
     @property
     def key_holds_ids(self) -> bool:
-        """Whether the natural key holds ids, which are others in the destination."""
+        """Whether the natural key holds ids, which differ in the destination."""
         return any(reference.path in self.key for reference in self.references)

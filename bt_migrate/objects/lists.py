@@ -368,8 +368,8 @@ class Lists:
             if not place and error.side == self.source.side:
                 self.unavailable[resource.name] = f"source answered {error.status}"
         of_place = f" of {place}" if place else ""
-        # one line for each owner would hide everything else
-        # What the destination has of other owners is only compared.
+        # A line for each owner would hide everything else. In the destination, lists of single
+        # owners matter to the comparison only.
         is_needed = not place or error.side == self.source.side
         is_shown = is_needed and len(alike) < REFUSALS_SHOWN
         level = logging.WARNING if is_shown else logging.DEBUG

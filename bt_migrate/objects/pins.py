@@ -47,7 +47,9 @@ def resolve_version(
 
 
 def may_be_mapped(catalog: Catalog, targets: Sequence[str]) -> bool:
-    """Whether versions of such objects can get a counterpart after the rows that name them."""
+    """Whether versions of these kinds can still be mapped after rows that name them were written,
+    as `--history` does.
+    """
     versioned = [name for name in targets if name in BY_NAME and BY_NAME[name].versioned]
     return bool(versioned and catalog.settings.history)
 

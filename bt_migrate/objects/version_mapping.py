@@ -75,8 +75,8 @@ class VersionMapping:
     def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
         """Returns the counterpart of the newest mapped version that is not newer than `version`.
 
-        Only for objects of which all versions from some version on are mapped: a transaction
-        between two versions shows the earlier one.
+        Right only if all versions from some version on are mapped: who reads an object at a
+        transaction between two versions gets the earlier one.
         """
         with self.lock:
             mapped = self._versions[source_id]

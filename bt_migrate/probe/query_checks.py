@@ -140,7 +140,7 @@ def several_objects_in_one_query(scratch: Scratch) -> Seen:
     ids = sorted(map(str, _ids(scratch.query(page_query("datasets", datasets, Bounds(), 100)))))
     if ids == ["x", "y"]:
         return holds("rows of both objects")
-    # A migration reads objects that seem empty again, one by one.
+    # A migration copes: it reads each object that seems empty once more, alone.
     return differs(f"rows of two objects with one row each: {compact(ids)}")
 
 

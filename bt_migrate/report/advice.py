@@ -205,7 +205,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
         comment = "moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
-    refused = _lists_beyond_key(report)
+    refused = _unreadable_kinds_needed(report)
     if refused:
         names = ",".join([*values_of(start.arguments, EXCLUDE), *refused])
         arguments = without(_same_run(start, run), (EXCLUDE, "--state-dir"))
@@ -234,7 +234,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     return start.again(arguments, comment)
 
 
-def _lists_beyond_key(report: Mapping[str, Any]) -> List[str]:
+def _unreadable_kinds_needed(report: Mapping[str, Any]) -> List[str]:
     """Returns the resources that a key may not list, and that rows or references wait for."""
     findings = report.get("findings", ())
     targets = [item.get("detail", "") for item in findings if item["kind"] == TARGET_LIST_REFUSED]

@@ -189,7 +189,7 @@ def _cut(lines: Sequence[str], over: int) -> List[str]:
 
 
 def in_one_line_each(lines: Sequence[str]) -> List[str]:
-    """Returns the lines of a list, with entries of several lines cut to one, but an estimate."""
+    """Returns the lines of a list, each entry cut to one line, except an estimate."""
     entries: List[str] = []
     is_whole = False
     for line in lines:

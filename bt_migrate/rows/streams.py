@@ -58,7 +58,7 @@ class RowStream:
     counted_s: float = 0.0
     # of the source, in ascending order: earlier states that are written before the copy
     versions: Tuple[int, ...] = ()
-    # versions of its rows that origins of other rows name: (row id, transaction of the source)
+    # versions of its rows that an `origin` elsewhere names: (row id, transaction of the source)
     named: FrozenSet[Tuple[str, int]] = frozenset()
     # every delivery is recorded, since versions of rows are named
     recorded: bool = False

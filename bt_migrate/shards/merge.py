@@ -114,15 +114,15 @@ def _build(
             new.record.phases_done = list(_phases_done(new.record.selection, runs, shards))
         new.save()
         os.sync()
-        return new.record, _moved(new.path, root)
+        return new.record, _move_into(new.path, root)
     except OSError as error:
         raise cannot_write(root, error) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _moved(path: Path, root: Path) -> Path:
-    """Returns the place of the new run in `root`, to which it was renamed."""
+def _move_into(path: Path, root: Path) -> Path:
+    """Rename the new run so that it lies in `root`. Returns its path."""
     for number in range(MAX_RUNS_OF_A_SECOND):
         place = root / (f"{path.name}_{number:02d}" if number else path.name)
         if not place.exists():

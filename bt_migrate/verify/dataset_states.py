@@ -69,7 +69,7 @@ def _named_states(migration: Migration, project: ProjectPair) -> Dict[State, Obj
     ]
     named: Dict[State, ObjectPair] = {}
     for resource in kinds:
-        # The comparison of the kind reports a list that is refused.
+        # A refused list is reported by the comparison of that kind.
         with contextlib.suppress(ApiError):
             for pair in _pairs(migration, resource, project):
                 place = (pair.source_id, pair.source_version, pair.dest_id, pair.dest_version)

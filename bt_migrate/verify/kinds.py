@@ -134,7 +134,7 @@ def _is_not_needed(migration: Migration, resource: Resource, error: ApiError) ->
 
 
 def _place_in_dest(scope: ProjectPair) -> str:
-    """The project's id in the destination; an id of no project if it is missing there."""
+    """The project's id in the destination; an id that no project has if it is missing there."""
     return scope.dest_id or planned_id(scope.source["id"])
 
 

@@ -132,12 +132,13 @@ def test_a_read_that_fails_at_random_is_retried_and_a_write_is_not() -> None:
 @pytest.mark.parametrize(
     "url", ["http://[::1", "http://h:99999", "http://a b", "http://" + "a" * 80 + ".test"]
 )
-def test_a_url_that_cannot_be_used_is_one_line(url: str) -> None:
+def test_a_url_that_cannot_be_used_is_named_in_one_line(url: str) -> None:
     error = outcome(lambda: client(url, attempts=0).get("/v1/project"))
     assert isinstance(error, (UsageError, NetworkError)), error
+    assert "\n" not in str(error)
 
 
-def test_a_missing_file_of_certificates_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_of_certificates_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/ca.pem")
     error = outcome(lambda: client("https://127.0.0.1:9", attempts=0).get("/v1/project"))
     assert (type(error), "REQUESTS_CA_BUNDLE" in str(error)) == (UsageError, True)

@@ -80,7 +80,7 @@ def test_an_accepted_difference_is_counted_and_not_a_failure_until_it_changes(w:
 def test_differences_are_accepted_by_kind_name_or_id_and_can_be_withdrawn(w: World) -> None:
     sync(w, "--full")
     wrong = accept(w, "--only", "promts", "--yes")
-    assert (wrong.code, "fits 'promts'; the kinds are: prompts, " in wrong.err) == (2, True), (
+    assert (wrong.code, "matches 'promts'; some exist of: prompts, " in wrong.err) == (2, True), (
         wrong.err
     )
     accepted = accept(w, "--only", "prompts,r0000?", "--yes", "--json")

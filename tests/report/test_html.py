@@ -251,7 +251,7 @@ def test_bin_report_of_a_killed_run_says_that_it_was_interrupted(tmp_path: Path)
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "interrupted")
 
 
-def test_bin_report_without_a_run_is_one_line(tmp_path: Path) -> None:
+def test_bin_report_without_a_run_prints_one_line(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         done = bin_report(pair, str(tmp_path / "none"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -89,7 +89,7 @@ def test_two_versions_of_one_row_are_never_in_one_request() -> None:
     assert ids_of(batched(rows, 100, 10_000)) == [["a", "b"], ["a"], ["a", "c"]]
 
 
-def test_rows_of_one_id_in_two_objects_are_two_rows() -> None:
+def test_rows_with_the_same_id_in_two_objects_are_two_rows() -> None:
     rows = [row("a", object_id="s0"), row("a", object_id="s1"), row("a", object_id="s0")]
     assert ids_of(batched(rows, 100, 10_000)) == [["a", "a"], ["a"]]
 

@@ -330,7 +330,7 @@ def test_a_destination_in_use_is_as_before_after_the_undo_of_a_merged_run(
     )
 
 
-def test_programs_of_one_kind_share_the_run_of_a_shard_and_say_when_they_have_nothing_to_do(
+def test_phase_scripts_of_one_shard_share_its_run_and_say_when_they_have_nothing_to_do(
     small: Pair, tmp_path: Path
 ) -> None:
     move_objects(small, tmp_path)

@@ -63,7 +63,8 @@ def findings() -> str:
         "A finding is something that a person must know. Only a `failure` makes a run end with\n"
         "exit code 1. An `action` is something to do by hand, a `loss` is something that cannot\n"
         "be moved, and an `accepted` difference was accepted with bin/accept. The loss list of\n"
-        "a plan holds all losses and the actions marked `in the loss list`.",
+        "a plan, which `--fail-on-loss` goes by, holds all losses and those actions without\n"
+        "which the destination lacks something: they are marked `in the loss list`.",
         table(("kind", "severity", "meaning", "what to do, unless the record says more"), rows),
     )
 
@@ -214,10 +215,16 @@ PAGES: Dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    for name, make in PAGES.items():
-        (DOCS / name).write_text(make(), encoding="utf-8")
+    files = {DOCS / name: make for name, make in PAGES.items()}
+    written = (*files, walkthrough.README)
+    before = {path: path.read_bytes() if path.exists() else b"" for path in written}
+    for path, make in files.items():
+        path.write_text(make(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         walkthrough.write(Path(folder))
+    for path, content in before.items():
+        if path.read_bytes() != content:
+            print("changed:", path.resolve().relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Signed:
 
 
 class Files:
-    """Blobs by place, and the signed URLs of them."""
+    """Stored bytes by key, and their signed URLs."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
