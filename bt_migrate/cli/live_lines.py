@@ -64,9 +64,16 @@ def _progress_parts(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
 def _counts_text(work: Mapping[str, Any]) -> str:
     """`31,968 / 40,000 rows (80%)`"""
     done, total = work["done"], work["total"]
+    unit = _unit_of(total or done, work["unit"])
     if not total:
-        return f"{done:,} {work['unit']}"
-    return f"{done:,} / {total:,} {work['unit']} ({100 * done // total}%)"
+        return f"{done:,} {unit}"
+    return f"{done:,} / {total:,} {unit} ({100 * done // total}%)"
+
+
+def _unit_of(count: int, unit: str) -> str:
+    """Returns the unit, "row" of "rows" for one: `1 row compared`."""
+    noun, space, rest = unit.partition(" ")
+    return f"{noun[:-1]}{space}{rest}" if count == 1 and noun.endswith("s") else unit
 
 
 def live_lines(

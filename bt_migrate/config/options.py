@@ -112,7 +112,7 @@ CONTROL_RUN = Option(
 )
 CONTROL_ARGUMENT = Option(
     "words", RUN, "", "WORD",
-    "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts a limit)", "+",
+    "pause, resume, stop or set requests-per-second=5 max-concurrent=3 (off lifts a limit)", "+",
 )  # fmt: skip
 STATUS_WATCH = Option(
     "watch", RUN, "--watch", "", "show it again every second until the process ends"

@@ -6,30 +6,35 @@ Prints the settings of two .env files: one to read from "source", one to write t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any, Callable, List, Optional
 
-from bt_migrate.sandbox.data.behaviour import NAMES, older
+from bt_migrate.sandbox.data.behaviour import older
 from bt_migrate.sandbox.http.control import fault_of_text, pairs_of_text
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 
 # The first line of a file of settings.
 HEADER = "# written by bin/sandbox: valid as long as it runs"
-FAULT_HELP = """\
-make requests fail: KIND[,NAME=VALUE...], for example
-'status,status=429,path=/btql,times=3,Retry-After=2' or
-'reset_after,path=/insert,times=always,after=5'.
-kinds: status (status, body, above_limit), reset_before, reset_after, truncate, garbage, redirect,
-delay (seconds), drop (seconds); all take org, method, path (a regular expression), times, after;
-a name with a capital letter is a header of the answer (can be repeated)"""
+EXAMPLES = """\
+examples: bin/sandbox --example --write-env .env
+          bin/sandbox --example --fault status,status=429,path=/btql,times=3
+exit codes: 0 ended, 2 usage or a port that is taken; the manual (operations.md)
+describes all faults and switches"""
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="sandbox", description=__doc__)
+    options = argparse.ArgumentParser(
+        prog="sandbox",
+        description=textwrap.fill(" ".join((__doc__ or "").split()), 78),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     options.add_argument(
         "--port", type=port_of_text, default=0, help="listen on this port (default: a free one)"
     )
@@ -56,8 +61,7 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
         type=with_reason(pairs_of_text),
         default={},
         metavar="NAME=SECONDS,...",
-        help="wait before answering; names: btql insert list get create patch delete attachment "
-        "upload download default (default: none)",
+        help="wait before answering (btql, insert, list, default …)",
     )
     options.add_argument(
         "--fault",
@@ -65,7 +69,7 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help=FAULT_HELP,
+        help="make requests fail: KIND[,NAME=VALUE...] (can be repeated)",
     )
     options.add_argument(
         "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
@@ -77,7 +81,7 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
         const=True,
         default=False,
         metavar="NAME,...",
-        help=f"behave as an older data plane, in these switches or in all: {' '.join(NAMES)}",
+        help="behave as an older data plane, in all switches or in these",
     )
 
 
@@ -110,7 +114,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Sandbox(options.port, options.files_port, older=options.older) as sandbox:
+    with contextlib.ExitStack() as stack:
+        sandbox = Sandbox(options.port, options.files_port, older=options.older)
+        try:
+            stack.enter_context(sandbox)
+        except OSError as error:
+            parser().error(f"--port, --files-port: {error.strerror}")
         if options.example:
             from bt_migrate.sandbox.example.fill import DEST_USERS, SOURCE_USERS, fill_example
 

@@ -48,6 +48,10 @@ def status(streams: int = 0, **changes: Any) -> Dict[str, Any]:
     [
         ({}, "phase 6/10 migrate-logs: 31,968 / 40,000 rows (79%), 3,200/s, 3 s left"),
         (
+            {"work": {**WORK, "unit": "rows compared", "done": 1, "total": None}},
+            "phase 6/10 migrate-logs: 1 row compared, 3,200/s, 3 s left",
+        ),
+        (
             {"wait": RATE_LIMIT, "work": {**WORK, "per_second": 0.0, "seconds_left": 180}},
             "phase 6/10 migrate-logs: 31,968 / 40,000 rows (79%), 3 min left,"
             " rate limit: next query in 41 s (20 a minute, learnt)",

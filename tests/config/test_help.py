@@ -7,6 +7,7 @@ from typing import Tuple
 import pytest
 
 from bt_migrate.config.options import ONE_SCREEN, PROGRAMS, make_parser
+from bt_migrate.sandbox.main import parser as sandbox_parser
 
 # A terminal of 80x24, without the line of the prompt.
 MOST_LINES = 23
@@ -36,3 +37,10 @@ def test_help_is_one_screen_and_help_all_shows_every_option(
             assert "examples: bin/" in text and "exit codes: 0 done" in text
         else:
             assert count == total
+
+
+def test_the_help_of_the_sandbox_fits_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = sandbox_parser().format_help().splitlines()
+    assert (max(map(len, lines)) <= 80, len(lines) <= 34) == (True, True), lines
+    assert any(line.startswith("examples: bin/sandbox") for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
@@ -238,6 +239,13 @@ def test_the_sandbox_says_what_is_wrong_with_an_option(
     with pytest.raises(SystemExit) as ended:
         sandbox.parser().parse_args(words)
     assert (ended.value.code, expected in capsys.readouterr().err) == (EXIT_USAGE, True)
+
+
+def test_the_sandbox_says_that_a_port_is_taken(capsys: pytest.CaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as ended:
+        sandbox.main(["--port", str(taken.getsockname()[1])])
+    error = capsys.readouterr().err
+    assert (ended.value.code, "--files-port: Address already in use" in error) == (2, True), error
 
 
 # -- options that do nothing
