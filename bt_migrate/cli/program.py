@@ -29,7 +29,7 @@ from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
-from bt_migrate.report.advice import resources_by_phase
+from bt_migrate.model.resources import resources_by_phase
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.shard_file import refuse_other_organizations
 from bt_migrate.state.find_run import VERIFY

@@ -195,3 +195,17 @@ def pins_rows(resource: Resource) -> bool:
 def holder_of_rows(kind_name: str) -> Resource:
     """The kind of the objects that hold rows of a kind."""
     return BY_NAME.get(kind_name, PROJECTS)
+
+
+def resources_by_phase() -> Dict[str, List[str]]:
+    """Returns phase -> its resources, in the order in which phases run: what reacts to rows comes
+    after them.
+    """
+    phases: Dict[str, List[str]] = {}
+    for name in SELECTABLE:
+        phase = BY_NAME[name].phase if name in BY_NAME else ROW_KINDS[name].phase
+        phases.setdefault(phase, []).append(name)
+    for resource in OBJECT_RESOURCES:
+        if resource.reacting_phase:
+            phases[resource.reacting_phase].append(resource.name)
+    return phases

@@ -43,6 +43,13 @@ class VersionMapping:
             of_object = states.versions.setdefault(source_id, {})
             of_object[str(xact_of_version(source_version))] = str(xact_of_version(dest_version))
 
+    def forget(self, states: ObjectStates, source_id: str, source_version: int) -> None:
+        """Undo `record`. The caller saves the states."""
+        with self.lock:
+            self._versions[source_id].pop(source_version, None)
+        with states.lock:
+            states.versions.get(source_id, {}).pop(str(source_version), None)
+
     def dest_version(self, source_id: str, version: object) -> Optional[str]:
         """Returns the destination's version with the same content, None if it is not mapped."""
         with self.lock:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set
+from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.config.options import PROGRAMS
 from bt_migrate.errors import RIGHT_REFUSED
 from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_LIST_REFUSED
-from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.model.resource_table import OBJECT_RESOURCES
-from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, ROW_KINDS, SELECTABLE
+from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
+from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, SELECTABLE, resources_by_phase
 from bt_migrate.report.arguments import KEPT, accepted_by, flags_of, only, values_of, without
 from bt_migrate.report.display import shell_word
 from bt_migrate.state.find_run import VERIFY
@@ -35,6 +34,7 @@ ONLY_OF_PART = ("--shard", "--no-rows")
 NARROWING = ("--resources", "--projects", "--exclude-resources", "--exclude-projects")
 SINCE_LAST = "--since-last"
 EXCLUDE = "--exclude-resources"
+VERSIONS = "--dataset-versions"
 # the error of a list that a key may not read
 FORBIDDEN = re.compile(rf"was answered (403|400\b.*({RIGHT_REFUSED.pattern}))", re.IGNORECASE)
 STREAM_FAILED = "stream_failed"
@@ -224,6 +224,8 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
         if not run.record.round:  # objects are updated already, and a copy overwrites no rows
             comment = "accepts what differs, after a look; what you delete there is copied again"
+            if VERSIONS in start.arguments:
+                comment = "accepts what differs; or undo this run, delete the datasets, run again"
         return _accept(start, run, comment)
     if conflicts:
         comment = AFTER_CURE if report["failed"] else OVERWRITES
@@ -313,11 +315,18 @@ def _window(record: RunRecord) -> List[str]:
 def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
     """Whether the only problems are objects and rows that exist with other content and were kept.
 
-    In a sync, differences that only the comparison found count too: a sync does not read again what
-    only the destination changed.
+    Differences that only the comparison found count too in a sync, which does not read again what
+    only the destination changed, and in a copy that found everything there.
     """
-    is_kept = report["problems"] or report["failed"] or (run.record.round and _compared(report))
+    repeats = run.record.round or _found_all(report)
+    is_kept = report["problems"] or report["failed"] or (repeats and _compared(report))
     return bool(is_kept) and _only_kept(report) and _compared(report) <= {DIFFERS, EXTRA}
+
+
+def _found_all(report: Mapping[str, Any]) -> bool:
+    """Whether the run wrote nothing, so that it would find the same if it is repeated."""
+    totals = report.get("totals", {})
+    return bool(totals) and not {CREATED, UPDATED} & {*totals["objects"], *totals["rows"]}
 
 
 def _only_kept(report: Mapping[str, Any]) -> bool:
@@ -463,20 +472,6 @@ def _open_phase(start: LastStart, record: RunRecord) -> Optional[str]:
 def _is_selected(phase: str, record: RunRecord) -> bool:
     """Whether the run moves a resource of the phase."""
     return bool({*resources_by_phase()[phase]} & {*record.selection.resources})
-
-
-def resources_by_phase() -> Dict[str, List[str]]:
-    """Returns phase -> its resources, in the order in which phases run: what reacts to rows comes
-    after them.
-    """
-    phases: Dict[str, List[str]] = {}
-    for name in SELECTABLE:
-        phase = BY_NAME[name].phase if name in BY_NAME else ROW_KINDS[name].phase
-        phases.setdefault(phase, []).append(name)
-    for resource in OBJECT_RESOURCES:
-        if resource.reacting_phase:
-            phases[resource.reacting_phase].append(resource.name)
-    return phases
 
 
 def _join(start: LastStart, run: RunDirectory) -> str:

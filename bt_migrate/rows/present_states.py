@@ -21,7 +21,7 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.rows.count import count_by_object
-from bt_migrate.rows.read import count_inside
+from bt_migrate.rows.read import count_inside, looks
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState
@@ -29,7 +29,6 @@ from bt_migrate.state.stream_state import StreamState
 log = logging.getLogger("bt_migrate.rows")
 
 KIND = ROW_KINDS["datasets"]
-FIRST_PAUSE_S = 0.5  # doubles with each look at rows that the destination does not show yet
 
 Pinned = Mapping[str, Collection[int]]  # source id of a dataset -> transactions of the source
 
@@ -195,19 +194,14 @@ def _dest_version(catalog: Catalog, dest_id: str, written: int, rows: int) -> in
     """
     if written and _count(catalog.dest, dest_id, written) == rows:
         return written
-    left_s = 0.0 if catalog.settings.dry_run else catalog.settings.verify_wait
-    pause_s = FIRST_PAUSE_S
-    while True:
+    for _ in looks(catalog.dest, 0.0 if catalog.settings.dry_run else catalog.settings.verify_wait):
         reached = max(written, _newest(catalog.dest, [dest_id])[dest_id])
         if reached and _count(catalog.dest, dest_id, reached) == rows:
             return reached
         # All rows are shown: a deletion was the last write, and no row names its transaction.
-        if left_s <= 0 or _count(catalog.dest, dest_id) == rows:
-            return 0
-        # The rows may not be indexed yet.
-        catalog.dest.transport.wait(min(pause_s, left_s))
-        left_s -= pause_s
-        pause_s *= 2
+        if _count(catalog.dest, dest_id) == rows:
+            break
+    return 0
 
 
 def _copies(catalog: Catalog, wanted: Set[str]) -> Dict[str, StreamState]:

@@ -48,6 +48,8 @@ log = logging.getLogger("bt_migrate.rows")
 SAME_SECOND_S = 2
 # a signal is handled within this time while a reader waits
 POLL_S = 0.5
+# before another look at rows that are not shown; doubles with each look
+FIRST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -389,6 +391,17 @@ def count_inside(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds)
         return whole_number(answer[0]["rows"]) if answer else 0
     except (ApiError, KeyError, TypeError, ValueError):
         return None
+
+
+def looks(api: Api, most_s: float) -> Iterator[None]:
+    """Yields at once, then after pauses that double, for `most_s`: rows may not be indexed yet."""
+    yield
+    pause_s = FIRST_PAUSE_S
+    while most_s > 0:
+        api.transport.wait(min(pause_s, most_s))
+        most_s -= pause_s
+        pause_s *= 2
+        yield
 
 
 def whole_number(value: Any) -> int:

@@ -18,15 +18,17 @@ stays true.
 from __future__ import annotations
 
 import logging
-from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
+from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NOT_COPIED
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES
 from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.deletes import id_pages, row_ids
@@ -37,6 +39,7 @@ from bt_migrate.rows.read import (
     RowSelection,
     count_inside,
     found_rows,
+    looks,
     short_read_text,
     unusable_answer,
 )
@@ -52,6 +55,7 @@ REPLAY_DONE = "done"
 # How often a version is tried if rows of it are refused.
 TRIES = 2
 REFUSED = "row_refused"
+DROPPED = "the destination accepted rows of it that it does not show"
 # Answers to a read of an earlier state by a server that does not keep it.
 NO_VERSIONS = frozenset((400, 403, 404, 405, 501))
 
@@ -163,8 +167,23 @@ def _out_of_reach(shared: SharedCopy, member: StreamCopy, version: int) -> str:
 def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:
     """Replay each version that is not recorded yet, and delete what is not there any more; those
     versions that cannot be made are noted.
+
+    If the destination accepted rows of a version and does not show them, all is written once more.
     """
-    _replay_each(shared, member, problems)
+    stream = member.stream
+    found = FindingCounts()
+    _replay_each(shared, member, found)
+    if _short_versions(shared, member):
+        words = (stream.kind.name, stream.name)
+        log.warning("%s %r: the destination dropped rows of earlier states; writing again", *words)
+        # In this order: after a kill, versions that are forgotten are made from nothing.
+        _delete_ids(shared, member, member.seen.held_ids(stream.source_id))
+        _forget_versions(shared, member, stream.versions)
+        found = FindingCounts()
+        _replay_each(shared, member, found)
+        for version in _forget_versions(shared, member, _short_versions(shared, member)):
+            found.add("dataset_version_left", str(version), detail=DROPPED)
+    problems.merge(found)
     if member.seen.holds_rows():
         _delete_gone(shared, member, Bounds())
     # The copy tries them again.
@@ -227,6 +246,48 @@ def _record(shared: SharedCopy, member: StreamCopy, version: int) -> None:
     states.save()
     words = (stream.kind.name, stream.name, version, reached)
     log.debug("version of %s %r: %s is %s", *words, extra={"event": "version"})
+
+
+def _short_versions(shared: SharedCopy, member: StreamCopy) -> List[int]:
+    """Returns the recorded versions of which the destination shows fewer rows than the source."""
+    stream, catalog = member.stream, shared.catalog
+    wanted = {
+        version: _count(catalog.source, stream.source_id, version)
+        for version in stream.versions
+        if catalog.versions.dest_version(stream.source_id, version)
+    }
+    short = list(wanted)
+    for _ in looks(catalog.dest, catalog.settings.verify_wait):
+        short = [version for version in short if _is_short(shared, stream, version, wanted)]
+        if not short:
+            break
+    return short
+
+
+def _is_short(
+    shared: SharedCopy, stream: RowStream, version: int, wanted: Mapping[int, Optional[int]]
+) -> bool:
+    reached = xact_of(shared.catalog.versions.dest_version(stream.source_id, version))
+    there = _count(shared.catalog.dest, stream.dest_id, reached)
+    rows = wanted[version]
+    return rows is not None and there is not None and there < rows
+
+
+def _count(api: Api, dataset_id: str, version: int) -> Optional[int]:
+    return count_inside(api, DATASETS.name, [dataset_id], Bounds(version=version))
+
+
+def _forget_versions(
+    shared: SharedCopy, member: StreamCopy, versions: Sequence[int]
+) -> Sequence[int]:
+    """Forget what the destination's counterparts are. Returns `versions`."""
+    stream = member.stream
+    states = shared.catalog.run.objects(stream.kind.name, stream.project)
+    for version in versions:
+        shared.catalog.versions.forget(states, stream.source_id, version)
+    if versions:
+        states.save()
+    return versions
 
 
 def _write_named(
@@ -351,10 +412,14 @@ def _delete_gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> int:
 
     Returns how many rows that were. The ids of the source lie in a private temporary file.
     """
+    return _delete_ids(shared, member, _gone(shared, member, bounds))
+
+
+def _delete_ids(shared: SharedCopy, member: StreamCopy, id_lists: Iterator[List[str]]) -> int:
     stream, settings = member.stream, shared.catalog.settings
     size = settings.rows(stream.kind.name).insert_batch_size
     deleted = 0
-    for ids in _portions(_gone(shared, member, bounds), size):
+    for ids in _portions(id_lists, size):
         xact = delete_rows(shared.catalog.dest, stream.kind, stream.dest_id, ids)
         member.seen.record_deleted(stream.source_id, ids, xact)
         deleted += len(ids)

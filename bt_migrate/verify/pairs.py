@@ -24,7 +24,7 @@ from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries
-from bt_migrate.rows.present_states import FIRST_PAUSE_S
+from bt_migrate.rows.read import FIRST_PAUSE_S
 from bt_migrate.state.accepted import Accepted
 from bt_migrate.verify.result import Comparison, ReportDifference
 

@@ -10,9 +10,10 @@ import pytest
 
 from bt_migrate.config.options import PROGRAMS, SETTING_OPTIONS, Option
 from bt_migrate.config.settings import CONFLICTS, PEOPLE, SELECTION, SYNC
+from bt_migrate.model.resources import resources_by_phase
 from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.phases import ORDER
-from bt_migrate.report.advice import next_commands, resources_by_phase
+from bt_migrate.report.advice import next_commands
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord, Session, write_run
 from tests.support.orgs import REPOSITORY
