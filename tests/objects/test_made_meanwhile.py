@@ -6,32 +6,38 @@ import copy
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import requests
 
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from tests.support.kinds import NAME_OF
-from tests.support.orgs import INLINE, Pair, example_pair, report, run, runs
+from tests.support.orgs import DEST_KEY, INLINE, Pair, example_pair, report, run, runs
 from tests.support.undoing import undo_run
 
 Json = Dict[str, Any]
+ASSIGNMENT, ACL = "environment_assignment", "acl"
 # kind -> what the person writes otherwise
-THEIRS: Dict[str, Tuple[str, Any]] = {
-    "ai_secret": ("metadata", {"theirs": 1}),
-    "span_iframe": ("url", "https://theirs.example"),
-    "mcp_server": ("url", "https://theirs.example"),
-    "project_tag": ("color", "#123456"),
-    "simulated_user": ("goal", "theirs"),
-    "env_var": ("metadata", {"theirs": 1}),
-    "view": ("view_data", {"search": {"filter": [{"text": "theirs"}]}}),
+THEIRS: Dict[str, Json] = {
+    "ai_secret": {"metadata": {"theirs": 1}},
+    "span_iframe": {"url": "https://theirs.example"},
+    "mcp_server": {"url": "https://theirs.example"},
+    "project_tag": {"color": "#123456"},
+    "simulated_user": {"goal": "theirs"},
+    "env_var": {"metadata": {"theirs": 1}},
+    "view": {"view_data": {"search": {"filter": [{"text": "theirs"}]}}},
+    "group": {"description": "theirs", "member_users": [], "member_groups": []},
+    ASSIGNMENT: {"object_version": "of the person's edit"},
+    # All of its fields are its key: the same one is found, and is still theirs.
+    ACL: {},
     **dict.fromkeys(
         (
-            "role group environment project project_group dataset dataset_snapshot agent function"
+            "role environment project project_group dataset dataset_snapshot agent function"
             " prompt project_score experiment project_automation org_automation"
         ).split(),
-        ("description", "theirs"),
+        {"description": "theirs"},
     ),
 }
 POSTS = {
@@ -42,6 +48,7 @@ POSTS = {
     if resource.kind in THEIRS and not (resource.look_up_by or resource.part_of)
 }
 SETTINGS = {"comparison_key": "theirs"}
+AS_PERSON = {"Authorization": f"Bearer {DEST_KEY}"}
 
 
 class Person:
@@ -66,6 +73,8 @@ class Person:
 
     def _before_look_up(self, path: str, query: Json) -> None:
         kind = path.split("/")[-1]
+        if "environment_slug" in query and ASSIGNMENT not in self.made:
+            self._assign(path, query["environment_slug"])
         ours = {project["id"] for project in self.pair.dest.objects("project")}
         if kind in ("function", "prompt") and query.get("project_id") in ours and "slug" in query:
             data = {"function_data": INLINE} if kind == "function" else {}
@@ -83,18 +92,27 @@ class Person:
             match = pattern.match(path)
             body = json.loads(raw) if match else {}
             # The right to write is tried with a body without a name.
-            if match and (body.get("name") or kind == "view"):
+            if match and (body.get("name") or kind in ("view", ACL)):
                 in_project = {"project_id": match[1]} if match.groups() else {}
                 self._make(kind, {**body, **in_project})
 
     def _make(self, kind: str, body: Json) -> None:
         if kind not in self.made:
             self.made[kind] = {}  # no other thread makes one
-            field, value = THEIRS[kind]
             left_out = ("org_name", "limit")
             fields = {name: body[name] for name in body if name not in left_out}
-            made = self.pair.dest.create(kind, {**fields, field: value})
+            made = self.pair.dest.create(kind, {**fields, **THEIRS[kind]})
             self.made[kind] = copy.deepcopy(there(self.pair, kind, made["id"]) or {})
+
+    def _assign(self, path: str, slug: str) -> None:
+        """The person edits the object, and assigns the environment to the new version."""
+        self.made[ASSIGNMENT] = {}
+        _, kind, object_id = path.rsplit("/", 2)
+        edited = self.pair.dest.patch(kind, object_id, {"description": "theirs"})
+        url = f"{self.pair.sandbox.url}{path}/{slug}"
+        body = {"object_version": edited["_xact_id"]}
+        answer = requests.put(url, json=body, headers=AS_PERSON, timeout=60)
+        self.made[ASSIGNMENT] = {**answer.json(), "url": url}
 
 
 def there(pair: Pair, kind: str, object_id: str) -> Optional[Json]:
@@ -114,7 +132,15 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         states: List[Dict[str, Optional[Json]]] = []
         settings = (there(pair, "project", person.set or "") or {}).get("settings")
         for _ in range(2):
-            objects = {kind: there(pair, kind, obj["id"]) for kind, obj in person.made.items()}
+            objects = {
+                kind: there(pair, kind, obj["id"])
+                for kind, obj in person.made.items()
+                if kind != ASSIGNMENT
+            }
+            if ASSIGNMENT in person.made:
+                url = person.made[ASSIGNMENT]["url"]
+                shown = requests.get(url, headers=AS_PERSON, timeout=60).json()
+                objects[ASSIGNMENT] = {**shown, "url": url}
             states.append(copy.deepcopy(objects))
             told = report(root)
             undo_run(pair, runs(root)[0], "--yes")
@@ -122,7 +148,11 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 # not known to an older data plane
-YOUNG = ("org_automation", "project_group", "simulated_user")
+YOUNG = ("org_automation", "project_group", "simulated_user", ASSIGNMENT)
+
+
+def test_each_kind_is_made_by_somebody_meanwhile() -> None:
+    assert set(THEIRS) == set(NAME_OF)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +171,7 @@ def test_what_somebody_made_meanwhile_is_left_and_told(moved: Any, kind: str) ->
     def kept(obj: Json) -> Json:
         return {name: value for name, value in obj.items() if name not in changing}
 
+    assert theirs["id"]
     assert kept(after_run[kind] or {}) == kept(theirs)
     assert kept(after_undo[kind] or {}) == kept(theirs)
     outcomes = {
@@ -148,7 +179,7 @@ def test_what_somebody_made_meanwhile_is_left_and_told(moved: Any, kind: str) ->
         for problem in told["problems"]
         if problem["resource"] == NAME_OF[kind] and problem["dest_id"] == theirs["id"]
     }
-    assert outcomes == {"differs"}
+    assert outcomes == ({"differs"} if kind != ACL else set())
 
 
 def test_settings_that_somebody_made_meanwhile_are_left(moved: Any) -> None:
