@@ -114,8 +114,8 @@ def _catalog(
     lock = ids.lock
     lists = Lists(source, dest, settings, lock, strict=strict)
     index = DestIndex(lists, lock)
-    targets = Targets(lists, index, ids, lock)
     earlier = EarlierRuns(run, lock)
+    targets = Targets(lists, index, ids, earlier, lock)
     histories = Histories(VersionLists(source), VersionLists(dest))
     return Catalog(
         source,

@@ -70,6 +70,7 @@ class EarlierRuns:
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
     _created: Optional[Dict[str, Set[str]]] = None
+    _dest_ids: Optional[Dict[str, Dict[str, str]]] = None
     _versions: Optional[List[VersionMapping]] = None
     _not_taken: Optional[Dict[str, Set[str]]] = None
     # those that it has known since
@@ -159,6 +160,20 @@ class EarlierRuns:
                     if run.same_pair(self.run.record, dry_run=False):
                         _add_created(self._created, run)
             return self._created[resource_name]
+
+    def dest_id(self, resource_name: str, source_id: str) -> Optional[str]:
+        """Returns the destination id that the newest of these runs mapped, if it is not undone.
+
+        For kinds whose lists a later start of a single phase does not read.
+        """
+        with self.lock:
+            if self._dest_ids is None:
+                self._dest_ids = defaultdict(dict)
+                for run in reversed(list(readable_runs_in(self.run.path.parent))):
+                    if run.same_pair(self.run.record, dry_run=False) and not run.record.undone:
+                        for states in run.all_objects():
+                            self._dest_ids[states.resource].update(states.id_mapping())
+            return self._dest_ids[resource_name].get(source_id)
 
     def dest_versions(self, source_id: str, row_id: str, version: object) -> Set[str]:
         """Returns the versions that are the copy of that version of a row, by any of these runs.

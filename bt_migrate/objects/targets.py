@@ -19,7 +19,7 @@ from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
 from bt_migrate.objects.decide import NaturalKey, natural_key
 from bt_migrate.objects.dest_index import DestIndex
-from bt_migrate.objects.id_mapping import IdMapping
+from bt_migrate.objects.id_mapping import EarlierRuns, IdMapping
 from bt_migrate.objects.lists import PLANNED, Lists
 from bt_migrate.objects.user_map import shown_address
 
@@ -33,6 +33,7 @@ class Targets:
     lists: Lists
     index: DestIndex
     ids: IdMapping
+    earlier: EarlierRuns
     lock: threading.RLock
     _known_ids: Optional[Dict[str, Tuple[str, ...]]] = None
     _known_tails: Optional[FrozenSet[bytes]] = None
@@ -72,6 +73,9 @@ class Targets:
             return None
         # Without the lock: both may ask a server.
         source = self.lists.source_object(resource, source_id)
+        if source is None and resource.scope == OWNER:
+            # The phase of this kind, such as views, may have run before, in another run.
+            return self.earlier.dest_id(target, source_id)
         try:
             dest = self._counterpart(resource, source) if source else None
         except ApiError as error:

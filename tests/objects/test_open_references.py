@@ -226,3 +226,31 @@ def test_a_field_that_the_table_does_not_know_is_a_finding_once_per_kind(
         for finding in findings(root, "new_field")
     ]
     assert told == [("first", "retention", "new field 'retention' on datasets: not carried")]
+
+
+def test_a_later_start_of_a_phase_knows_the_views_that_an_earlier_run_moved(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """Views are listed by owner, which only their own phase does."""
+    source, off = pair.source, {"MIGRATION_ACTIVATE": ""}
+    project = source.objects("project")[0]["id"]
+    owner = {"object_type": "project", "object_id": project, "view_type": "monitor"}
+    view = source.create("view", {**owner, "name": "costs"})["id"]
+    window = {"window_seconds": 3600, "evaluation_delay_seconds": 60, "schedule": {}}
+    loop = {"agent_slug": "a", "prompt": "p", "target": {"type": "dashboard", "id": view}}
+    rise = {"event_type": "windowed", "window": window, "loop": loop, "actions": []}
+    hook = {"type": "webhook", "url": "https://hooks.example/1"}
+    alert = {"event_type": "logs", "btql_filter": "", "interval_seconds": 60, "action": hook}
+    for name, config in (("rise", rise), ("alert", alert)):
+        source.create("project_automation", {"project_id": project, "name": name, "config": config})
+    assert run(pair.sandbox, tmp_path, **off).code == 0
+    words = ("--activate", "webhook")
+    done = run(pair.sandbox, tmp_path, *words, program="migrate_settings", **off)
+    assert done.code == 0, done.out
+    found = {obj["name"]: obj["config"] for obj in pair.dest.objects("project_automation")}
+    (there,) = pair.dest.objects("view")
+    assert found["rise"]["loop"]["target"]["id"] == there["id"]
+    assert "alert" in found
+    alone = ("--resources", "project_automations", "--full")
+    done = run(pair.sandbox, tmp_path, *alone, program="verify", **off)
+    assert done.code == 0, done.out
