@@ -147,6 +147,6 @@ def _named_by_rows(run: RunDirectory) -> Iterator[str]:
 
 def _waiting_users(seen: SeenRows) -> List[str]:
     try:
-        return [ref for _, _, _, targets, ref, _ in seen.deferred() if targets == USERS.name]
+        return [waiting.ref for waiting in seen.deferred() if waiting.targets == USERS.name]
     finally:
         seen.close()

@@ -21,7 +21,8 @@ from bt_migrate.rows.decide import CHANGED_THERE
 from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import ASSIGNMENTS, is_assignment
 from bt_migrate.rows.unfinished import is_left_unfinished
-from bt_migrate.state.seen_rows import DeferredReference, SeenRows
+from bt_migrate.state.row_records import DeferredReference
+from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState
 
 IDS_PER_QUERY = 100
@@ -125,14 +126,14 @@ def _assigned_users(row: Mapping[str, Any]) -> Any:
 
 def _rows(catalog: Catalog, waiting: Iterable[DeferredReference]) -> List[RowAssignments]:
     rows: Dict[Tuple[str, str], RowAssignments] = {}
-    for object_id, row_id, path, _, _, source_users in waiting:
-        place = tuple(json.loads(path))
-        if not is_assignment(place):
+    for reference in waiting:
+        if not is_assignment(reference.place):
             continue
-        if (object_id, row_id) not in rows:
-            users = [_counterpart(catalog, user) for user in json.loads(source_users)]
-            rows[object_id, row_id] = RowAssignments(object_id, row_id, users)
-        rows[object_id, row_id].late[place[-1]] = (object_id, row_id, path)
+        holder = reference.object_id, reference.row_id
+        if holder not in rows:
+            users = [_counterpart(catalog, user) for user in json.loads(reference.kept)]
+            rows[holder] = RowAssignments(*holder, users)
+        rows[holder].late[reference.place[-1]] = reference.key
     return list(rows.values())
 
 

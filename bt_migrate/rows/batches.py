@@ -17,6 +17,7 @@ from typing import (
 )
 
 from bt_migrate.api.json_codec import encode
+from bt_migrate.state.row_records import DeferredReference
 
 # largest number of bytes around the rows of an insert
 ENVELOPE_BYTES = 64
@@ -48,8 +49,7 @@ class EncodedRow(NamedTuple):
     spills: Tuple[Tuple[str, str, bytes], ...] = ()
     # encoded comment records, without their object
     comments: Tuple[bytes, ...] = ()
-    # pending references: (path, resources, source id, kept value as JSON)
-    deferred: Tuple[Tuple[str, str, str, str], ...] = ()
+    deferred: Tuple[DeferredReference, ...] = ()
     # why it cannot be sent; empty if it can
     trouble: str = ""
     # in a sync: digest of the row as it will be read from the destination, followed by that of the

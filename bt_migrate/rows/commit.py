@@ -25,7 +25,8 @@ from bt_migrate.rows.insert import Delivered
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import PageEnd, StreamCopy, save_members
 from bt_migrate.state.files import append_line
-from bt_migrate.state.seen_rows import NOT_WHOLE, DeferredReference
+from bt_migrate.state.row_records import DeferredReference
+from bt_migrate.state.seen_rows import NOT_WHOLE
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -165,9 +166,7 @@ class BatchCommitter:
             if not dest_xact and outcome in WRITTEN and not self._is_round:
                 digest = row_digest(json.loads(row.body))
                 of_object.sent.append((row.object_id, row.id, digest, IN_COPY))
-            if row.deferred:
-                waiting = [(row.object_id, row.id, *entry) for entry in row.deferred]
-                of_object.waiting.extend(waiting)
+            of_object.waiting.extend(row.deferred)
         return accepted
 
     def _add_findings(self, done: Delivered) -> None:

@@ -34,7 +34,7 @@ from bt_migrate.rows.versions_there import (
     without_late_versions,
     without_lost_versions,
 )
-from bt_migrate.state.seen_rows import DeferredReference, DeliveredRow
+from bt_migrate.state.row_records import DeferredReference, DeliveredRow
 from bt_migrate.state.sqlite import id_bytes, id_text
 
 # Row ids in one query. An id can occur in two objects, and both rows must fit into the answer.
@@ -131,7 +131,7 @@ class RowDecider:
                     digest = _digest_of_difference(row["id"], out, held[row["id"]])
                     notes.add_acceptable("row_differs", row["id"], digest)
                 else:
-                    waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
+                    waiting.extend(encoded.deferred)
         if waiting:
             member.seen.record([], waiting)
 
@@ -255,7 +255,7 @@ class RowDecider:
             if judged == FOUND:
                 counts[FOUND] += 1
                 delivered.append(DeliveredRow(object_id, row["id"], encoded.xact, FOUND, written))
-                waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
+                waiting.extend(encoded.deferred)
             elif judged == DIFFERS and not written and not self._overwrites:
                 counts[DIFFERS] += 1
                 there_now = remembered(self._kind, existing)

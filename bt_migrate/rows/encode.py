@@ -50,6 +50,7 @@ from bt_migrate.rows.rewrite import (
     spill_order,
 )
 from bt_migrate.rows.unfinished import is_left_unfinished
+from bt_migrate.state.row_records import DeferredReference
 
 # Hex digits of a UUID before its first dash.
 UUID_HEAD_DIGITS = 8
@@ -62,13 +63,13 @@ UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA
 RESOLVED_MARK = "\x00resolved"
 
 Write = Callable[[Any], bytes]
-Deferred = Tuple[str, str, str, str]  # (path, resources, source id, kept value as JSON)
 Spill = Tuple[str, str, bytes]  # (key, file name, content)
 
 
 class Draft(NamedTuple):
-    """A row while it is being encoded."""
+    """A row of `object_id` while it is being encoded."""
 
+    object_id: str
     fields: Dict[str, Any]
     write: Write
     notes: FindingCounts
@@ -109,7 +110,7 @@ class RowEncoder:
         fits = len(body) <= self._max_row_bytes
         if fits and not row.get(COMMENTS) and self.is_sent_as_read(out, body):
             return EncodedRow(row["id"], xact, body, object_id), out
-        draft = Draft(out, write, notes)
+        draft = Draft(object_id, out, write, notes)
         body, deferred = self._with_references(draft, body)
         body, attachments = self._with_attachments(draft, body)
         body, spills = self._with_spills(draft, body, object_id)
@@ -135,7 +136,7 @@ class RowEncoder:
 
     # -- references
 
-    def _with_references(self, draft: Draft, body: bytes) -> Tuple[bytes, List[Deferred]]:
+    def _with_references(self, draft: Draft, body: bytes) -> Tuple[bytes, List[DeferredReference]]:
         """Rewrite the references. Returns the new text and the pending references."""
         if not (may_hold_references(draft.fields) or self._names_source(body)):
             return body, []
@@ -147,7 +148,7 @@ class RowEncoder:
                 draft.notes.add("source_id_in_text", draft.fields["id"], name)
         return body, deferred
 
-    def _rewrite(self, draft: Draft) -> List[Deferred]:
+    def _rewrite(self, draft: Draft) -> List[DeferredReference]:
         out = draft.fields
         merge_values = kept_for_merges(out)
         new_names = self._catalog.settings.rename_projects
@@ -160,7 +161,8 @@ class RowEncoder:
         for path, targets, ref in rewritten.unresolved:
             if self._catalog.targets.may_be_added(targets, ref):
                 value = json.dumps(merge_values[path[:2]]) if path[:2] in merge_values else ""
-                deferred.append((json.dumps(path), ",".join(targets), ref, value))
+                place = draft.object_id, out["id"], json.dumps(path)
+                deferred.append(DeferredReference(*place, ",".join(targets), ref, value))
                 if may_be_mapped(self._catalog, targets) and PIN_BESIDE.get(path) in removed:
                     # The version waits with the id.
                     removed.remove(PIN_BESIDE[path])
@@ -173,12 +175,11 @@ class RowEncoder:
 
     def note_left_out(self, encoded: EncodedRow, notes: FindingCounts) -> None:
         """Note the references that wait for a person: a user to invite, code to push."""
-        for path, targets, ref, _ in encoded.deferred:
-            resources = tuple(targets.split(","))
-            if not self._catalog.targets.may_resolve_later(resources, ref):
-                place = dotted(tuple(json.loads(path)))
-                kind, detail = judge_unresolved(self._catalog, resources, ref)
-                notes.add(kind, encoded.id, place, detail, ref)
+        for reference in encoded.deferred:
+            wanted = reference.resources, reference.ref
+            if not self._catalog.targets.may_resolve_later(*wanted):
+                kind, detail = judge_unresolved(self._catalog, *wanted)
+                notes.add(kind, encoded.id, dotted(reference.place), detail, reference.ref)
 
     def rewritten(self, row: JsonObject) -> Dict[str, Any]:
         """Returns the insertable fields of a row with the references that resolve now."""

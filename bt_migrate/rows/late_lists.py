@@ -7,7 +7,6 @@ this tool wrote; a list that somebody changed there is kept and reported.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Set
 
@@ -26,7 +25,8 @@ from bt_migrate.rows.assignments import (
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.rewrite import can_be_merged, list_around, merged_at
 from bt_migrate.rows.unfinished import is_left_unfinished
-from bt_migrate.state.seen_rows import DeferredReference, SeenRows
+from bt_migrate.state.row_records import DeferredReference
+from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState
 
 # The rows of the last page of a copy are not recorded one by one.
@@ -101,17 +101,16 @@ def _pending(
 ) -> Dict[str, List[PendingList]]:
     """Returns row id -> its lists of which a reference resolves now."""
     lists: Dict[str, Dict[Path, PendingList]] = {}
-    for object_id, row_id, path, targets, ref, _ in waiting:
-        place = tuple(json.loads(path))
-        if can_be_merged(place):
+    for reference in waiting:
+        if can_be_merged(reference.place):
             continue
-        around = list_around(place)
-        found = lists.setdefault(row_id, {}).setdefault(around, PendingList(around))
-        key = (object_id, row_id, path)
-        found.keys.append(key)
-        new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
+        around = list_around(reference.place)
+        of_row = lists.setdefault(reference.row_id, {})
+        found = of_row.setdefault(around, PendingList(around))
+        found.keys.append(reference.key)
+        new_id = catalog.targets.resolve(reference.resources, reference.ref)
         if new_id:
-            found.resolved.append(key)
+            found.resolved.append(reference.key)
             found.new_ids.add(new_id)
     resolved = {
         row_id: [item for item in of_row.values() if item.resolved]

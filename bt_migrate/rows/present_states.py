@@ -232,8 +232,8 @@ def _is_completed_later(catalog: Catalog, state: StreamState) -> bool:
     seen = SeenRows(state.seen_path)
     try:
         return any(
-            catalog.targets.may_resolve_later(tuple(targets.split(",")), source_id)
-            for _, _, _, targets, source_id, _ in seen.deferred()
+            catalog.targets.may_resolve_later(waiting.resources, waiting.ref)
+            for waiting in seen.deferred()
         )
     finally:
         seen.close()

@@ -356,8 +356,7 @@ def _write_rows(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> None:
 
 def _awaited(shared: SharedCopy, member: StreamCopy) -> List[Tuple[Tuple[str, ...], str]]:
     """Returns (resources, source id) of objects that rows wait for and that can be moved."""
-    waiting = {(targets, ref) for _, _, _, targets, ref, _ in member.seen.deferred()}
-    named = [(tuple(targets.split(",")), ref) for targets, ref in waiting]
+    named = {(waiting.resources, waiting.ref) for waiting in member.seen.deferred()}
     return [
         reference for reference in named if shared.catalog.targets.may_resolve_later(*reference)
     ]

@@ -35,7 +35,8 @@ from bt_migrate.rows.rewrite import (
     rewrite_origin_version,
     rewrite_prompt_version,
 )
-from bt_migrate.state.seen_rows import DeferredReference, SeenRows
+from bt_migrate.state.row_records import DeferredReference
+from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState
 
 ROW_NOT_SHOWN = (
@@ -135,23 +136,22 @@ def _of_rows_that_are_there(
 
 def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]:
     """Returns the row to merge; None if the object does not exist, and for lists."""
-    object_id, row_id, path, targets, ref, kept = reference
-    place = tuple(json.loads(path))
-    new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
+    place = reference.place
+    new_id = catalog.targets.resolve(reference.resources, reference.ref)
     if not new_id or is_assignment(place) or not can_be_merged(place):
         return None
-    value: Optional[Dict[str, Any]] = json.loads(kept) if kept else None
+    value: Optional[Dict[str, Any]] = json.loads(reference.kept) if reference.kept else None
     resolve = partial(resolve_version, catalog)
     is_removed = False
     if place == ("origin",) and value and rewrite_origin_version(value, resolve):
         is_removed = True
     if place == PROMPT_ID_PLACE and value and rewrite_prompt_version(value, resolve):
         is_removed = True
-    merging = _merging(object_id, row_id, deferred_merge(place, new_id, value))
+    merging = _merging(*reference[:2], deferred_merge(place, new_id, value))
     # Others were reported when the row was written.
-    is_news = is_removed and may_be_mapped(catalog, targets.split(","))
+    is_news = is_removed and may_be_mapped(catalog, reference.resources)
     unpinned = PIN_BESIDE[place] if is_news else ""
-    return Merge(merging, [(object_id, row_id, path)], unpinned=unpinned)
+    return Merge(merging, [reference.key], unpinned=unpinned)
 
 
 def _merging(object_id: str, row_id: str, fields: Mapping[str, Any]) -> EncodedRow:
@@ -168,16 +168,16 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
     notes = FindingCounts()
     seen = SeenRows(state.seen_path)
     try:
-        for _, row_id, path, targets, ref, _ in seen.deferred():
-            place = dotted(tuple(json.loads(path)))
-            resources = tuple(targets.split(","))
-            if catalog.targets.resolve(resources, ref):
-                notes.add("reference_not_added", row_id, place, ROW_NOT_SHOWN, ref)
-            elif final or not catalog.targets.may_resolve_later(resources, ref):
-                kind, detail = judge_unresolved(catalog, resources, ref)
-                notes.add(kind, row_id, place, detail, ref)
+        for waiting in seen.deferred():
+            place = dotted(waiting.place)
+            wanted = waiting.resources, waiting.ref
+            if catalog.targets.resolve(*wanted):
+                kind, detail = "reference_not_added", ROW_NOT_SHOWN
+            elif final or not catalog.targets.may_resolve_later(*wanted):
+                kind, detail = judge_unresolved(catalog, *wanted)
             else:
-                notes.add("waits", row_id, place, targets.replace(",", " or "), ref)
+                kind, detail = "waits", " or ".join(waiting.resources)
+            notes.add(kind, waiting.row_id, place, detail, waiting.ref)
     finally:
         seen.close()
     others: List[Dict[str, Any]] = [record for record in state.findings if not record.get("waited")]

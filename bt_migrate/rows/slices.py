@@ -26,13 +26,13 @@ WORK_POLL_S = 0.5
 class Slice:
     """A range of keys that is being read.
 
-    `part` is its unwritten range, in the checkpoint. The keys in (low, high] are not yet read.
+    `unwritten` is its range in the checkpoint. The keys in (low, high] are not yet read.
     """
 
-    def __init__(self, part: KeyRange) -> None:
-        self.part = part
-        self.low: Optional[str] = part.after
-        self.high: Optional[str] = part.end
+    def __init__(self, unwritten: KeyRange) -> None:
+        self.unwritten = unwritten
+        self.low: Optional[str] = unwritten.after
+        self.high: Optional[str] = unwritten.end
         # all of it has been read
         self.is_read = False
         # key: whether it reads the newest rows first. A reader stays until all its rows are
@@ -65,10 +65,10 @@ class Slice:
         """Keep the lower half of what is left. Returns the upper half, with its reader."""
         assert self.low is not None and self.high is not None
         middle = pagination_key((key_number(self.low) + key_number(self.high)) // 2)
-        back = Slice(KeyRange(middle, self.part.end))
+        back = Slice(KeyRange(middle, self.unwritten.end))
         back.high = self.high
         self.high = middle
-        self.part.end = middle
+        self.unwritten.end = middle
         back.page_keys[True] = self.page_keys.pop(True)
         if True in self.readers:
             back.readers[True] = self.readers.pop(True)
@@ -89,14 +89,14 @@ class SliceReader:
         self._changed = changed
 
     @property
-    def part(self) -> KeyRange:
+    def unwritten(self) -> KeyRange:
         """The unwritten range of its slice, in the checkpoint."""
-        return self.slice.part
+        return self.slice.unwritten
 
     @property
     def is_marked(self) -> bool:
         """Whether the upper end of the slice is known, so that no row above it is read."""
-        return self.newest_first or self.part.end is not None
+        return self.newest_first or self.unwritten.end is not None
 
     def unread(self, bounds: Bounds) -> Bounds:
         with self._changed:
@@ -110,9 +110,9 @@ class SliceReader:
     def note_written(self, key: str) -> None:
         """Record that all rows which it read up to this key are written."""
         if self.newest_first:
-            self.part.end = key_before(key)
+            self.unwritten.end = key_before(key)
         else:
-            self.part.after = key
+            self.unwritten.after = key
 
     def take(self, keys: Sequence[str], ended: bool) -> Tuple[int, int, bool]:
         """Returns which rows of a page, by ascending keys, no other reader has read.
@@ -121,26 +121,26 @@ class SliceReader:
         `ended`: the page was the last inside the requested bounds.
         """
         with self._changed:
-            part = self.slice
-            first = 0 if part.low is None else bisect_right(keys, part.low)
-            behind = len(keys) if part.high is None else bisect_right(keys, part.high)
-            if part.is_read or behind < first:
+            mine = self.slice
+            first = 0 if mine.low is None else bisect_right(keys, mine.low)
+            behind = len(keys) if mine.high is None else bisect_right(keys, mine.high)
+            if mine.is_read or behind < first:
                 first = 0
                 behind = 0
             if keys:
-                if self.newest_first and part.part.end is None:
-                    part.part.end = keys[-1]
-                part.page_keys[self.newest_first] = key_number(keys[-1]) - key_number(keys[0]) + 1
+                if self.newest_first and mine.unwritten.end is None:
+                    mine.unwritten.end = keys[-1]
+                mine.page_keys[self.newest_first] = key_number(keys[-1]) - key_number(keys[0]) + 1
             if first < behind and self.newest_first:
-                part.high = key_before(keys[first])
+                mine.high = key_before(keys[first])
             elif first < behind:
-                part.low = keys[behind - 1]
+                mine.low = keys[behind - 1]
             met = first > 0 if self.newest_first else behind < len(keys)
-            closed = part.low is not None and part.high is not None and part.low >= part.high
+            closed = mine.low is not None and mine.high is not None and mine.low >= mine.high
             if ended or met or closed:
-                part.end_reading()
+                mine.end_reading()
             self._changed.notify_all()
-            return first, behind, part.is_read
+            return first, behind, mine.is_read
 
     def goes_on(self, key: Optional[str] = None) -> bool:
         """Whether more is left than is requested.
@@ -148,12 +148,12 @@ class SliceReader:
         `key`: as if the page up to it were already read.
         """
         with self._changed:
-            part = self.slice
+            mine = self.slice
             if key is None:
-                return part.pages_unasked() > -self.reading
-            bound = part.low if self.newest_first else part.high
+                return mine.pages_unasked() > -self.reading
+            bound = mine.low if self.newest_first else mine.high
             met = bound is not None and (key <= bound if self.newest_first else key >= bound)
-            return not met and part.pages_unasked() > 0
+            return not met and mine.pages_unasked() > 0
 
     def stop(self) -> None:
         """Record that this reader has no page requested any more."""
@@ -169,7 +169,7 @@ class Slices:
         self._state = state
         self._check = check
         self._changed = threading.Condition(state.lock)
-        self._open = [Slice(part) for part in state.slices if not part.done]
+        self._open = [Slice(key_range) for key_range in state.slices if not key_range.done]
         self._stopped = False
 
     @contextlib.contextmanager
@@ -203,13 +203,13 @@ class Slices:
 
         None if all that is left is, or may be, already requested.
         """
-        wanting = [part for part in self._open if part.pages_unasked() > 0]
-        free = [part for part in wanting if len(part.readers) < 2]
+        wanting = [item for item in self._open if item.pages_unasked() > 0]
+        free = [item for item in wanting if len(item.readers) < 2]
         if not free:
-            free = self._cut([part for part in wanting if len(part.page_keys) == 2])
+            free = self._cut([item for item in wanting if len(item.page_keys) == 2])
         if not free:
             return None
-        most = max(free, key=lambda part: (not part.readers, part.pages_unasked()))
+        most = max(free, key=lambda item: (not item.readers, item.pages_unasked()))
         reader = SliceReader(most, False in most.readers, self._changed)
         most.readers[reader.newest_first] = reader
         return reader
@@ -219,7 +219,7 @@ class Slices:
         with self._changed:
             del reader.slice.readers[reader.newest_first]
             if reader.slice.is_read and not reader.slice.readers:
-                reader.part.done = True
+                reader.unwritten.done = True
                 self._open.remove(reader.slice)
             self._state.save()
             self._changed.notify_all()
@@ -231,5 +231,5 @@ class Slices:
         front = max(slices, key=Slice.pages_unasked)
         back = front.cut()
         self._open.append(back)
-        self._state.slices.append(back.part)
+        self._state.slices.append(back.unwritten)
         return [front, back]

@@ -11,11 +11,12 @@ import sqlite3
 import threading
 from itertools import chain
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.model.outcomes import UPDATED
 from bt_migrate.state.files import make_private
 from bt_migrate.state.open_files import OPEN_STORES
+from bt_migrate.state.row_records import DeferredReference
 from bt_migrate.state.sqlite import id_bytes, id_text, open_database, sqlite_errors
 
 # 1: row ids are bytes, and the destination's transactions are recorded.
@@ -23,9 +24,6 @@ FILE_VERSION = 1
 # SQLite allows 999 parameters in a statement by default.
 IDS_PER_SELECT = 500
 RECORDS_PER_INSERT = 50
-
-# (object, row id, path, resources, source id, what is kept of the source's value as JSON)
-DeferredReference = Tuple[str, str, str, str, str, str]
 
 # above the number of every sync
 ANY_ROUND = 1 << 62
@@ -39,18 +37,6 @@ NOT_WHOLE = 1
 _LAST_RECORDS = (
     "select id, xact, max(rowid) from delivered where object = ? and id > ? group by id order by id"
 )
-
-
-class DeliveredRow(NamedTuple):
-    """A row that the destination has. `dest_xact`: the destination's transaction in which this tool
-    wrote it last, 0 if unknown.
-    """
-
-    object_id: str
-    row_id: str
-    xact: int
-    outcome: str
-    dest_xact: int = 0
 
 
 class SeenRows:
@@ -252,8 +238,8 @@ class SeenRows:
             "select object, id, path, targets, ref, origin from deferred order by object, id"
         )
         return [
-            (object_id, id_text(row_id), path, targets, id_text(ref), origin)
-            for object_id, row_id, path, targets, ref, origin in rows
+            DeferredReference(object_id, id_text(row_id), path, targets, id_text(ref), kept)
+            for object_id, row_id, path, targets, ref, kept in rows
         ]
 
     def _of(
@@ -296,8 +282,8 @@ class SeenRows:
                 (
                     "insert or replace into deferred values (?, ?, ?, ?, ?, ?)",
                     (
-                        (object_id, id_bytes(row_id), path, targets, id_bytes(ref), origin)
-                        for object_id, row_id, path, targets, ref, origin in deferred
+                        (object_id, id_bytes(row_id), path, targets, id_bytes(ref), kept)
+                        for object_id, row_id, path, targets, ref, kept in deferred
                     ),
                 ),
             ]
