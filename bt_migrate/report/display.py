@@ -61,7 +61,7 @@ def shown(name: Any, columns: int = NAME_COLUMNS) -> str:
     cut = text[: columns - 1]
     while columns_of(cut) > columns - 1:
         cut = cut[:-1]
-    return f"{cut}…"
+    return f"{cut.rstrip('…')}…"
 
 
 def quoted(name: Any, columns: int = NAME_COLUMNS) -> str:

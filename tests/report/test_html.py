@@ -255,3 +255,13 @@ def test_bin_report_without_a_run_prints_one_line(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         done = bin_report(pair, str(tmp_path / "none"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_the_page_names_at_its_top_what_only_the_comparison_found(tmp_path: Path) -> None:
+    lost = {"outcome": "missing", "resource": "prompts", "project": "p", "id": "i", "name": "lost"}
+    later = {**lost, "id": "j", "name": "later", "changed_since_copy": True}
+    compared = {"text": "NOT EQUAL", "kinds": {}, "differences": [lost, later]}
+    written = report_with(verification=compared, status="incomplete")
+    shown = drawn(page_html(RunWith(tmp_path, []), written, NO_URLS), tmp_path)
+    (section,) = re.findall(r'<section id="differing".*?</section>', shown, re.DOTALL)
+    assert ("prompts 'lost' in p" in section, "later" in section) == (True, False)
