@@ -227,10 +227,15 @@ def _warn_of_unused_bundles(catalog: Catalog) -> None:
 
 
 def _cannot_move(catalog: Catalog, projects: Sequence[JsonObject]) -> Iterator[str]:
-    """Yields a line for each value and object that cannot move; the phases report them too."""
-    for resource in OBJECT_RESOURCES:
-        if not catalog.settings.selects(resource.name):
-            continue
+    """Yields a line for each value and object that cannot move; the phases report them too.
+
+    What is deleted comes first: the screen shows the first lines only.
+    """
+    selected = [kind for kind in OBJECT_RESOURCES if catalog.settings.selects(kind.name)]
+    for resource in selected:
+        if resource.acts is not acts_not:
+            yield from _deleted_at_once(catalog, resource, projects)
+    for resource in selected:
         if resource.hidden_field:
             for obj in _all_of_source(catalog, resource, projects):
                 yield f"the value of {resource.kind} {obj['name']!r}"
@@ -241,26 +246,37 @@ def _cannot_move(catalog: Catalog, projects: Sequence[JsonObject]) -> Iterator[s
             yield from _not_activated(catalog, resource, projects)
 
 
-def _not_activated(
+def _deleted_at_once(
     catalog: Catalog, resource: Resource, projects: Sequence[JsonObject]
 ) -> Iterator[str]:
-    """Yields what needs --activate, and what retention rules would delete at once."""
-    names = {project["id"]: project["name"] for project in projects}
-    objects = [
-        obj
-        for obj in catalog.lists.source_list_or_empty(resource)
-        if resource.scope != PROJECT or obj["project_id"] in names
-    ]
-    for obj in objects:
-        words = missing_words(resource.acts(obj), catalog.settings.activate)
-        if words and not skip_reason(catalog, resource, obj):
-            titled = _titled(resource, obj, names)
-            yield f"{titled}: created with --activate {','.join(words)} only"
+    """Yields what retention rules would delete at once."""
+    names, objects = _of_projects(catalog, resource, projects)
     deletes = {} if catalog.run.record.round else deleted_at_once(catalog, resource, objects)
     for obj in objects:
         if obj["id"] in deletes:
             text = deletes[obj["id"]]["detail"]
             yield f"rows that {_titled(resource, obj, names)} deletes at once: {text}"
+
+
+def _not_activated(
+    catalog: Catalog, resource: Resource, projects: Sequence[JsonObject]
+) -> Iterator[str]:
+    """Yields what needs --activate."""
+    names, objects = _of_projects(catalog, resource, projects)
+    for obj in objects:
+        words = missing_words(resource.acts(obj), catalog.settings.activate)
+        if words and not skip_reason(catalog, resource, obj):
+            titled = _titled(resource, obj, names)
+            yield f"{titled}: created with --activate {','.join(words)} only"
+
+
+def _of_projects(
+    catalog: Catalog, resource: Resource, projects: Sequence[JsonObject]
+) -> Tuple[Dict[str, str], List[JsonObject]]:
+    """Returns project id -> name, and the objects of the organization and of these projects."""
+    names = {project["id"]: project["name"] for project in projects}
+    listed = catalog.lists.source_list_or_empty(resource)
+    return names, [obj for obj in listed if resource.scope != PROJECT or obj["project_id"] in names]
 
 
 def _all_of_source(

@@ -242,6 +242,8 @@ def test_what_acts_outside_or_deletes_is_reported_and_not_created(
     pair.dest.insert("project_logs", theirs, old)
     root = tmp_path / "state"
     off = {"MIGRATION_ACTIVATE": ""}
+    checked = run(pair.sandbox, root, program="validate", **off)
+    assert "deletes at once: 1 row older than 30 days" in " ".join(checked.out.split())
     done = run(pair.sandbox, root, "--dry-run", **off)
     assert (done.code, active(pair.dest)) == (0, []), done.out + done.err
     for _ in range(2):
