@@ -62,8 +62,10 @@ def _refuse_more_than_started(wanted: Optional[int], sides: Mapping[str, Dict[st
         )
 
 
-def request_text(request: Dict[str, Any]) -> str:
-    return ", ".join(control_text(request).split()) or "resume, no limits"
+def request_text(request: Dict[str, Any], word: str) -> str:
+    """Returns what is requested now, after a person gave the `word`."""
+    parts = control_text(request).split() or ["no limits"]
+    return ", ".join(["resume", *parts] if word == "resume" else parts)
 
 
 def _before(path: Path) -> Dict[str, Any]:

@@ -122,14 +122,17 @@ class Operator:
         self._apply(request)
 
     def _apply(self, request: Dict[str, Any]) -> None:
+        was_paused = any(api.throttle.paused for api in self._sides)
         for api in self._sides:
             api.throttle.steer(
                 paused=request["pause"], requests_per_second=request["requests-per-second"]
             )
             most = self._max_concurrent[api.side]
             api.transport.in_flight.limit = min(request["max-concurrent"] or most, most)
-        words = ", ".join(control_text(request).split())
-        log.info("control: %s", words or "resumed, limits lifted", extra={"event": "control"})
+        words = control_text(request).split() or ["limits lifted"]
+        if was_paused and not request["pause"]:
+            words.insert(0, "resumed")
+        log.info("control: %s", ", ".join(words), extra={"event": "control"})
         if request["stop"]:
             self._ending.ask(EXIT_STOPPED, "stopped by bin/control")
 

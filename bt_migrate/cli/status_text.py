@@ -99,7 +99,8 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     elif status["verification"]:
         yield from wrapped(f"verification: {status['verification']}", first="")
     for name, side in status["sides"].items():
-        yield _side_line(name, side, at_work=status["state"] in AT_WORK)
+        line = _side_line(name, side, at_work=status["state"] in AT_WORK)
+        yield from wrapped(line, first="")
     if status["last_error"]:
         yield from wrapped(f"last problem: {status['last_error']}", first="")
     if status["lag"]:

@@ -269,8 +269,10 @@ class PhaseLoop:
         self._run.live.phase = name
         self._run.live.phase_number = of_all
         began = time.monotonic()
-        rest = phase(self._migration)
-        self._record_seconds(name, time.monotonic() - began)
+        try:
+            rest = phase(self._migration)
+        finally:  # also of a phase that is interrupted
+            self._record_seconds(name, time.monotonic() - began)
         if name == VERIFY and self._run.record.verification:
             self._run.record.verification["at"] = now()
         if rest is not None:

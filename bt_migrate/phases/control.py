@@ -25,7 +25,7 @@ def request(flags: Dict[str, Any]) -> int:
     if flags["json"]:
         print(json.dumps({"run_directory": str(path), "requested": requested}))
     else:
-        print(f"{path}: requested: {request_text(requested)}")
+        print(f"{path}: requested: {request_text(requested, flags['words'][0])}")
     return EXIT_OK
 
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from bt_migrate.cli.control import changed
+from bt_migrate.cli.control import changed, request_text
 from bt_migrate.cli.control_file import control_text, read_control
 from bt_migrate.errors import UsageError
 from tests.support.compare_orgs import differences
@@ -195,6 +195,13 @@ def test_anything_else_in_a_control_file_is_refused_in_one_line(text: str) -> No
     with pytest.raises(UsageError) as problem:
         read_control(f"pause\n{text}\n")
     assert len(str(problem.value)) < 200
+
+
+def test_resume_is_named_beside_the_limits_that_stay() -> None:
+    limited = read_control("max-concurrent=3")
+    assert request_text(limited, "resume") == "resume, max-concurrent=3"
+    assert request_text(read_control(""), "resume") == "resume, no limits"
+    assert request_text(limited, "set") == "max-concurrent=3"
 
 
 @pytest.mark.parametrize(
