@@ -134,6 +134,8 @@ def test_without_a_terminal_and_without_yes_nobody_is_invited_and_nothing_is_wri
         ended = run(pair.sandbox, tmp_path, "--invite-users")
         assert (ended.code, everything(pair.dest)) == (2, before)
         assert "there is no terminal to ask on; add --yes" in ended.err
+        recommended = shlex.split(ended.out.splitlines()[-1], comments=True)
+        assert {"--invite-users", "--yes"} <= set(recommended)
         ended = run(pair.sandbox, tmp_path, "--send-invites")
         assert (ended.code, "only with --invite-users" in ended.err) == (2, True)
         assert run(pair.sandbox, tmp_path, "--invite-users", "--dry-run").code == 0
