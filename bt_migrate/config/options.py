@@ -49,6 +49,8 @@ COMPLETIONS: Dict[str, Sequence[str]] = {
     "words": ("pause", "resume", "stop", "set", "requests-per-second=", "max-concurrent="),
 }
 SHORT_FLAGS = {"--verbose": "-v"}
+# Values of these options are separated by commas.
+LISTS = ("NAMES", "KINDS", "WORDS")
 
 # A program with more options shows only these in --help. --help-all shows all options in full.
 ONE_SCREEN = 12
@@ -311,6 +313,16 @@ class _HelpAll(argparse.Action):
         parser.exit()
 
 
+class _JoinLists(argparse.Action):
+    """Joins the lists of an option that is given several times: the last one alone loses names."""
+
+    def __call__(
+        self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *__: Any
+    ) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if given is None else f"{given},{values}")
+
+
 def _brief_help(program: str, description: str) -> BriefHelp:
     options = PROGRAMS[program]
     return BriefHelp(
@@ -366,7 +378,10 @@ def _add(group: Any, option: Option) -> None:
         nargs = None if option.nargs == "1" else option.nargs
         group.add_argument(option.dest, metavar=option.metavar, nargs=nargs, help=words)
     elif option.metavar:
-        group.add_argument(option.flag, dest=option.dest, metavar=option.metavar, help=words)
+        action: Any = _JoinLists if option.metavar in LISTS else "store"
+        group.add_argument(
+            option.flag, dest=option.dest, metavar=option.metavar, action=action, help=words
+        )
     else:
         short = [SHORT_FLAGS[option.flag]] if option.flag in SHORT_FLAGS else []
         group.add_argument(*short, option.flag, dest=option.dest, action="store_true", help=words)

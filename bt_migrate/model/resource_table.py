@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.model.activation import acts_outside
-from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.json_object import JsonObject, object_at
 from bt_migrate.model.resource import (
     BY_OWNER,
     BY_PROJECT,
@@ -37,7 +37,7 @@ BUILT_IN = "built-in"
 
 def code_bundle(obj: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     """{bundle_id, runtime_context, location, …} of a function whose code is a bundle."""
-    function_data = obj.get("function_data") or {}
+    function_data = object_at(obj, "function_data")
     data = function_data.get("data") if function_data.get("type") == "code" else None
     return data if isinstance(data, dict) and data.get("type") == "bundle" else None
 
@@ -46,7 +46,7 @@ def function_cannot_move(obj: JsonObject) -> Optional[str]:
     """Code bundles and topic maps are in the source's storage, which the API does not expose."""
     if code_bundle(obj):
         return "code bundle cannot be read through the API"
-    if (obj.get("function_data") or {}).get("type") == "topic_map":
+    if object_at(obj, "function_data").get("type") == "topic_map":
         return "topic map artefacts cannot be read through the API"
     return None
 
@@ -63,7 +63,7 @@ def role_cannot_move(obj: JsonObject) -> Optional[str]:
 
 def is_async_query(obj: JsonObject) -> bool:
     """Whether the automation is one in which the server keeps an asynchronous query."""
-    return (obj.get("config") or {}).get("event_type") == "async_query"
+    return object_at(obj, "config").get("event_type") == "async_query"
 
 
 def automation_cannot_move(obj: JsonObject) -> Optional[str]:
@@ -71,12 +71,12 @@ def automation_cannot_move(obj: JsonObject) -> Optional[str]:
 
 
 def settings_cannot_move(obj: JsonObject) -> Optional[str]:
-    settings = obj.get("settings") or {}
-    return None if any(value is not None for value in settings.values()) else "no settings"
+    settings = object_at(obj, "settings").values()
+    return None if any(value is not None for value in settings) else "no settings"
 
 
 def is_online_score(obj: JsonObject) -> bool:
-    return obj.get("score_type") == "online" or bool((obj.get("config") or {}).get("online"))
+    return obj.get("score_type") == "online" or bool(object_at(obj, "config").get("online"))
 
 
 # Read-only in every kind: set by the server. (`project_id` is the scope, sent from the mapping.)

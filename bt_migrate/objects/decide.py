@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.model.equality import canonical, differing_fields, digest, same
-from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.json_object import JsonObject, list_at
 from bt_migrate.model.outcomes import DIFFERS, FOUND
 from bt_migrate.model.references import paths_matching, value_at
 from bt_migrate.model.resource import Resource
@@ -95,7 +95,7 @@ def may_hold_secret(resource: Resource, obj: Mapping[str, Any]) -> bool:
 def comparable(obj: Mapping[str, Any]) -> Dict[str, Any]:
     """The object with its unordered lists sorted."""
     return {
-        name: sorted(value, key=repr) if name in MEMBERS and value else value
+        name: sorted(value, key=repr) if name in MEMBERS and isinstance(value, list) else value
         for name, value in obj.items()
     }
 
@@ -227,8 +227,7 @@ def creation_order(objects: Iterable[JsonObject]) -> List[JsonObject]:
 def membership_patch(desired: Mapping[str, Any], existing: Mapping[str, Any]) -> Dict[str, Any]:
     """PATCH body that adds missing members: PATCH of roles and groups has add_… and remove_…."""
     body = {
-        f"add_{name}": _lacking(existing.get(name) or [], desired.get(name) or [])
-        for name in MEMBERS
+        f"add_{name}": _lacking(list_at(existing, name), list_at(desired, name)) for name in MEMBERS
     }
     return {name: members for name, members in body.items() if members}
 
@@ -340,7 +339,7 @@ def _membership_change(
 ) -> Dict[str, Any]:
     body = {}
     for name in MEMBERS:
-        wanted, there = desired.get(name) or [], existing.get(name) or []
+        wanted, there = list_at(desired, name), list_at(existing, name)
         if name in fields:
             body[f"add_{name}"] = _lacking(there, wanted)
             body[f"remove_{name}"] = _lacking(wanted, there)

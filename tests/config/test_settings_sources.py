@@ -8,6 +8,7 @@ from typing import Any, List, Mapping, Tuple
 import pytest
 
 from bt_migrate.config.load import load_settings
+from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import ROW_OVERRIDES, TABLE, Settings
 from bt_migrate.errors import UsageError
 from tests.support.settings import DEFAULTS, KEYS, REQUIRED, loaded
@@ -151,3 +152,21 @@ def test_the_example_file_with_keys_filled_in_says_the_defaults(tmp_path: Path) 
         text = text.replace(f"{name}=\n", f"{name}={key}\n")
     (tmp_path / ".env").write_text(text, encoding="utf-8")
     assert load_settings({}) == Settings(**DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--projects", "A", "--projects", '"b, c",D'], {"projects": 'A,"b, c",D'}),
+        (["--resources=logs", "--resources", "prompts"], {"resources": "logs,prompts"}),
+        (["--on-conflict", "keep", "--on-conflict", "prompts=update"],
+         {"on_conflict": "keep,prompts=update"}),
+        (["--activate", "slack", "--activate", "webhook"], {"activate": "slack,webhook"}),
+        (["--log-level", "INFO", "--log-level", "DEBUG"], {"log_level": "DEBUG"}),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_given_in_parts_is_joined(
+    words: List[str], expected: Mapping[str, str]
+) -> None:
+    flags = flags_of(make_parser("migrate-all", ""), words)
+    assert {name: flags[name] for name in expected} == expected

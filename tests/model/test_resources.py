@@ -205,3 +205,14 @@ def test_a_kind_that_does_not_move_completely_has_a_text_about_what_stays() -> N
 def test_what_does_not_move_is_no_resource_and_says_why_and_what_to_do() -> None:
     assert {kind.path for kind in UNMOVED} & {item.path for item in OBJECT_RESOURCES} == set()
     assert [kind.name for kind in UNMOVED if not (kind.why and kind.next)] == []
+
+
+@pytest.mark.parametrize("value", [[1], "text", 7, True, {"type": [1]}, [[{}]]], ids=repr)
+@pytest.mark.parametrize("resource", OBJECT_RESOURCES, ids=lambda resource: resource.name)
+def test_a_field_of_any_type_is_judged_and_ends_no_run(resource: Resource, value: Any) -> None:
+    """One such object ended each start with an internal error."""
+    obj = dict.fromkeys((*resource.create, *resource.server), value)
+    reason = resource.cannot_move(obj)
+    assert reason is None or isinstance(reason, str)
+    assert resource.reacts_to_data(obj) in (True, False)
+    assert all(isinstance(word, str) for word in resource.acts(obj))

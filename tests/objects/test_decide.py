@@ -339,3 +339,11 @@ def test_the_second_pass_sends_what_is_missing_by_the_verb_that_takes_it(
     resource: Any, desired: dict, existing: dict, expected: tuple
 ) -> None:
     assert second_pass_body(resource, desired, existing) == expected
+
+
+@pytest.mark.parametrize("value", [7, "text", {"a": 1}, True])
+def test_members_that_are_no_list_are_nobody(value: Any) -> None:
+    wrong = {"member_users": value}
+    assert comparable(wrong) == wrong
+    assert membership_patch(wrong, {"member_users": ["u"]}) == {}
+    assert membership_patch({"member_users": ["u"]}, wrong) == {"add_member_users": ["u"]}
