@@ -43,7 +43,7 @@ from bt_migrate.state.sync_marks import ABSENCE_S
 
 # Kinds of findings about versions that were removed.
 PIN_FINDINGS = ("version_pin_removed", "state_not_there", "version_not_moved")
-NO_STATE = "the destination has no version that is proven to equal the one that it names"
+NO_STATE = "the destination does not have the version that it names"
 
 
 @dataclass(frozen=True)
