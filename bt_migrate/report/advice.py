@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence, Set
+from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.config.options import PROGRAMS
 from bt_migrate.errors import RIGHT_REFUSED
@@ -212,11 +212,11 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments += [EXCLUDE, names, "--state-dir", str(run.path.parent)]
         comment = "moves the rest without these; a key that may list them moves all"
         return start.again(arguments, comment)
-    phase = _phase_before(start, run.record, report)
+    phase, kinds = _phase_before(start, run.record, report)
     if phase:
         comment = "moves what failed, or what references wait for"
         arguments = list(start.arguments)
-        if not _is_selected(phase, run.record):
+        if not kinds <= {*run.record.selection.resources}:
             arguments = without(arguments, ("--resources", EXCLUDE))
         return start.line(phase, arguments, comment)
     conflicts = _resources_to_update(start, report)
@@ -254,13 +254,16 @@ def _unreadable_kinds_needed(report: Mapping[str, Any]) -> List[str]:
     )
 
 
-def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]) -> Optional[str]:
+def _phase_before(
+    start: LastStart, record: RunRecord, report: Mapping[str, Any]
+) -> Tuple[str, Set[str]]:
     """Returns the first phase that has to run before a start of a single phase can be complete.
 
-    It moves what failed, or what references wait for. None if it is the phase of the start itself.
+    It moves what failed, or what references wait for: the kinds that are returned with it. "" if it
+    is the phase of the start itself.
     """
     if start.command == DRIVER:
-        return None
+        return "", set()
     findings = report.get("findings", ())
     waits = [item["detail"].split(" or ") for item in findings if item["kind"] == WAITS]
     targets = {kind for kinds in waits for kind in kinds}
@@ -269,7 +272,9 @@ def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]
     kinds.update(rows["kind"] for rows in report.get("rows", ()) if not rows["complete"])
     # The phase of its target completes what waits, so that phase comes first.
     phase = _first_open(targets, record) or _first_open(kinds, record)
-    return phase if phase != start.command else None
+    if phase is None or phase == start.command:
+        return "", set()
+    return phase, {*resources_by_phase()[phase]} & (targets | kinds)
 
 
 def _first_open(kinds: Collection[str], record: RunRecord) -> Optional[str]:

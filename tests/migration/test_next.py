@@ -181,6 +181,18 @@ def test_phases_lead_from_one_to_the_next_until_all_is_equal(pair: Pair, tmp_pat
     assert (end.code, differences(pair)) == (0, []), end.out
 
 
+def test_a_phase_that_waits_for_what_was_excluded_leads_to_the_phase_that_moves_it(
+    pair: Pair, tmp_path: Path
+) -> None:
+    root, excluded = tmp_path / "runs", ("--exclude-resources", "datasets")
+    first = run(pair.sandbox, root, *excluded, program="migrate_experiments")
+    assert first.code == 1, first.out
+    program, arguments = next_of(first)
+    assert (program, "--exclude-resources" in arguments) == ("migrate_datasets", False), first.out
+    second = run(pair.sandbox, root, *arguments, program=program)
+    assert (second.code, len(pair.dest.objects("dataset"))) == (0, 2), second.out
+
+
 @pytest.mark.parametrize(
     ("path", "kind"), [("/environment", "environment"), ("/v1/span_iframe", "span_iframe")]
 )
