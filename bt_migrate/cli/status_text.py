@@ -89,7 +89,7 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     else:
         done = ", ".join(status["phases_done"]) or "none"
         yield from wrapped(f"phases done: {done}", first="")
-    if status["streams"] and not (status["work"] and status["work"]["unit"] not in ("", ROWS)):
+    if status["streams"] and not _does_other_work(status):
         still = STILL if status["state"] == PAUSED else {}
         yield f"rows: {_progress({**status['rows'], **still})}"
     if status["state"] in AT_WORK:
@@ -105,6 +105,13 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         yield from wrapped(f"last problem: {status['last_error']}", first="")
     if status["lag"]:
         yield f"lag: {lag_text(status['lag'])}"
+
+
+def _does_other_work(status: Mapping[str, Any]) -> bool:
+    """Whether the process does something else than to copy rows."""
+    if status["state"] in AT_WORK and status["command"] in RUNNING_WORDS:
+        return True
+    return bool(status["work"]) and status["work"]["unit"] not in ("", ROWS)
 
 
 def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:

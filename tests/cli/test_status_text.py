@@ -147,6 +147,9 @@ def test_a_comparison_shows_what_it_compares_and_why_it_waits() -> None:
         "run /runs/1: verifying",
         "verify (process 7 on vm, started 2026-01-15T11:00:00)",
     ]
+    # Between two kinds of work, the rows of the copy are not those of an undo.
+    undoing = {**status(8, **RUNNING, work={**work, "unit": ""}), "command": "undo"}
+    assert [line for line in status_lines(undoing, NOW) if line.startswith("rows: ")] == []
 
 
 # -- several runs
