@@ -24,9 +24,6 @@ MIN_LIMIT = 25
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
 
-# how a refusal for a limit is recognized
-LIMIT_NAMED = re.compile(r"\blimit\b", re.IGNORECASE)
-_LIMIT_LINE = re.compile(r"^limit: (\d+)(?=\Z|\ncursor: )", re.MULTILINE)
 _RATE = re.compile(r"\b([1-9]\d*)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
 
 
@@ -107,8 +104,9 @@ def newest_query(kind: str, id_field: str, object_ids: Sequence[str]) -> str:
 def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> str:
     """With `audit_log`: one row {id, _xact_id} for each version of each prompt or function."""
     ids = ", ".join(quoted(project_id) for project_id in project_ids)
-    lines = ["select: id, _xact_id", f"from: project_{kind}s({ids})", f"limit: {MAX_LIMIT}"]
-    return "\n".join([*lines, f"cursor: {quoted(cursor)}"] if cursor else lines)
+    lines = ["select: id, _xact_id", f"from: project_{kind}s({ids})"]
+    cursor_lines = [f"cursor: {quoted(cursor)}"] if cursor else []
+    return "\n".join([*lines, *cursor_lines, f"limit: {MAX_LIMIT}"])
 
 
 def origins_query(
@@ -269,16 +267,6 @@ def sort_line(newest_first: bool) -> str:
 def smaller_limit(limit: int) -> int:
     """Half of the limit, at least MIN_LIMIT: for the retry of a query that timed out."""
     return max(MIN_LIMIT, limit // 2)
-
-
-def limit_in(text: str) -> int:
-    """Returns the limit of a query; 0 if it has none."""
-    match = _LIMIT_LINE.search(text)
-    return int(match[1]) if match else 0
-
-
-def with_limit(text: str, limit: int) -> str:
-    return _LIMIT_LINE.sub(f"limit: {limit}", text)
 
 
 def rate_in(body: str) -> Optional[Tuple[int, int]]:

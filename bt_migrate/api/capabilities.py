@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Set
 
 from bt_migrate.api.btql import MAX_LIMIT
+from bt_migrate.api.page_limits import PageLimit
 
 # Where the facets of rows are shown: no row has any; in every shape; in shape `traces` only.
 NOWHERE = "nowhere"
@@ -67,11 +68,11 @@ class Capabilities:
     lacks_in: bool = False
     # POST /logs3 exists, and its answers name every row that was sent
     logs3_delivers: bool = True
+    # of queries, and of lists (a data plane can set lower ones than the hosted service)
+    query_limit: PageLimit = field(default_factory=lambda: PageLimit(MAX_LIMIT))
+    list_limit: PageLimit = field(default_factory=PageLimit)
     # rows of the largest page that worked; fewer once the server found pages too large
     page_rows: int = MAX_LIMIT
-    # largest limit that is not refused, once one was (a data plane can set a lower one than the
-    # hosted service); 0: none was
-    most_limit: int = 0
     # rows of the largest page that was as full as was asked for: up to it the server does not cap
     # pages
     full_page_rows: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any, Callable, Dict, FrozenSet, Iterator, Mapping, Optional, Set, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Set, Union
 from urllib.parse import unquote
 
 from bt_migrate.api.answers import (
@@ -21,9 +21,9 @@ from bt_migrate.api.answers import (
     objects_of,
     rows_of_query,
 )
-from bt_migrate.api.btql import LIMIT_NAMED, MAX_LIMIT, limit_in, with_limit
 from bt_migrate.api.capabilities import Capabilities
 from bt_migrate.api.json_codec import encode
+from bt_migrate.api.page_limits import limit_of, with_limit, within_limit
 from bt_migrate.api.request import (
     QUERY_PATH,
     RETRY_STATUSES,
@@ -96,38 +96,26 @@ class Api:
         `headers` holds the cursor under CURSOR_HEADER. `on_body` is called with the bytes of an
         answer that is about to be decoded. `check` is a stricter one than `rows_of_query`.
         """
-        body = _query_body(text)
+        request = Request(
+            "POST", QUERY_PATH, retry_statuses=retry_statuses, on_body=on_body, check=check
+        )
         # version: rows of a dataset or an experiment as they were at that transaction
-        if version is not None:
-            body["version"] = str(version)
-        return self._rows(body, retry_statuses=retry_statuses, on_body=on_body, check=check)
+        return self._rows(request, text, {} if version is None else {"version": str(version)})
 
     def query_audit_log(self, text: str) -> Answer:
         """Runs BTQL for which every version of an object is a row.
 
         The official SDK reads versions with `audit_log`.
         """
-        return self._rows({**_query_body(text), "audit_log": True}, check=rows_of_query)
+        request = Request("POST", QUERY_PATH, check=rows_of_query)
+        return self._rows(request, text, {"audit_log": True})
 
-    def _rows(self, body: Dict[str, Any], **options: Any) -> Answer:
-        """Runs a query. If its limit is refused, it and later ones are sent with a smaller limit.
+    def _rows(self, request: Request, text: str, fields: Mapping[str, Any]) -> Answer:
+        def answer_to(limit: int) -> Answer:
+            body = {**_query_body(with_limit(text, limit)), **fields}
+            return self._call(replace(request, body=encode(body)))
 
-        Then pages are shorter than asked for, like those of a server that caps them.
-        """
-        asked = limit_in(body["query"])
-        limit = min(asked, self.capabilities.most_limit or asked)
-        while True:
-            sent = encode({**body, "query": with_limit(body["query"], limit)})
-            try:
-                answer = self._call(Request("POST", QUERY_PATH, body=sent, **options))
-                break
-            except ApiError as error:
-                refused = error.refuses_content and LIMIT_NAMED.search(error.body)
-                if not (refused and 1 < limit <= MAX_LIMIT):
-                    raise
-                limit //= 2
-        if limit < asked:
-            self.capabilities.most_limit = limit
+        answer = within_limit(limit_of(text), self.capabilities.query_limit, answer_to)
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
         return replace(answer, json=answer.json["data"], headers={CURSOR_HEADER: cursor})
 
@@ -142,11 +130,19 @@ class Api:
         page proves nothing.
         """
         seen: Set[str] = set()
-        query = {**(params or {}), **({"limit": page_size} if page_size else {})}
+        query = dict(params or {})
         if self.org_name:
             query["org_name"] = self.org_name
+
+        def page_of(limit: int) -> List[Dict[str, Any]]:
+            limited = {**query, "limit": limit} if limit else query
+            return objects_of(self.get(path, limited, check=list_of_objects))
+
+        known = self.capabilities.list_limit
+        larger = 0
         while True:
-            page = objects_of(self.get(path, query, check=list_of_objects))
+            page = page_of(larger) if larger else within_limit(page_size, known, page_of)
+            limit = larger or min(page_size, known.most)
             by_id = {item["id"]: item for item in page}
             fresh = [item for object_id, item in by_id.items() if object_id not in seen]
             yield from fresh
@@ -155,9 +151,9 @@ class Api:
                 return
             if fresh:
                 query["starting_after"] = page[-1]["id"]
-            elif len(page) == query["limit"]:
+            elif len(page) == limit:
                 # the server ignores `starting_after`: only a larger page can show more
-                query = {**query, "limit": 10 * len(page)}
+                larger = 10 * limit
             else:
                 return
 

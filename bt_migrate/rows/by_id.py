@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.answers import Check, rows_of_query
-from bt_migrate.api.btql import MAX_LIMIT, MIN_LIMIT, smaller_limit
+from bt_migrate.api.btql import MIN_LIMIT, smaller_limit
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES, Answer
 from bt_migrate.errors import ApiError
@@ -33,7 +33,6 @@ def query_with_limit(
     api: Api, query_of: LimitedQuery, limit: int, version: Optional[int] = None
 ) -> Answer:
     """Returns the answer for this limit, or for a lower one if the server takes too long."""
-    limit = min(limit, MAX_LIMIT)
     while True:
         statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
         try:
@@ -58,6 +57,12 @@ def query_by_ids(
         query = query_of(ids, one_by_one)
         answer = api.query(query, retry_statuses=statuses, version=version, check=check)
         rows: List[JsonObject] = answer.json
+        shown = {row.get("id") for row in rows}
+        missing = [row_id for row_id in ids if row_id not in shown]
+        # The server may limit answers to any size: one with rows does not prove that others are
+        # missing.
+        if 0 < len(missing) < len(ids):
+            rows += rows_of(missing, one_by_one)
         return rows
 
     return by_ids(api, rows_of, row_ids)

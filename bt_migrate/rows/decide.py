@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.api.btql import MAX_LIMIT
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.errors import ApiError
@@ -365,13 +364,13 @@ class RowDecider:
         """Look up rows of several objects with one query; returns the objects to query alone.
 
         Ids are unique only inside an object, so the answer may hold rows of other objects, and
-        reach its limit because of them.
+        reach its limit, or that of the server, because of them.
         """
         dest = self._catalog.dest
         by_dest = {self._members[object_id].stream.dest_id: object_id for object_id in wanted}
         rows, refused = found_rows(dest, self._kind.name, list(by_dest), ids)
         refusals.update(refused)
-        if len(rows) >= MAX_LIMIT:
+        if len(rows) >= dest.capabilities.query_limit.most:
             return list(wanted)
         for row in rows:
             object_id = by_dest[row[self._kind.id_field]]
@@ -379,9 +378,14 @@ class RowDecider:
                 dest_rows[object_id][row["id"]] = row
         shown = {row[self._kind.id_field] for row in rows}
         dest.capabilities.reads_groups = dest.capabilities.reads_groups or len(shown) > 1
-        if dest.capabilities.reads_groups:
-            return []
-        return [object_id for dest_id, object_id in by_dest.items() if dest_id not in shown]
+        if not dest.capabilities.reads_groups:
+            return [object_id for dest_id, object_id in by_dest.items() if dest_id not in shown]
+        shown_ids = {row["id"] for row in rows}
+        return [
+            object_id
+            for object_id, sizes in wanted.items()
+            if not shown_ids.isdisjoint(sizes.keys() - dest_rows[object_id].keys())
+        ]
 
 
 def _with_refusals(rows: Sequence[NewRow], refusals: Refusals) -> List[NewRow]:

@@ -15,7 +15,6 @@ from typing import Iterator, List, Sequence, Tuple
 from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY, Bounds, days_query, ids_query
 from bt_migrate.api.client import Api
-from bt_migrate.api.lists import looks_capped
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
@@ -247,7 +246,7 @@ def id_pages(
         if rows:
             yield rows
             bounds = bounds.after(rows[-1]["_pagination_key"])
-        if not rows or (len(rows) < MAX_LIMIT and not looks_capped(len(rows))):
+        if not rows or len(rows) < api.capabilities.full_page_rows:
             return
 
 

@@ -5,7 +5,7 @@ Pure, except that it records what was learned about the server for other streams
 
 from __future__ import annotations
 
-from bt_migrate.api.btql import MAX_LIMIT, MIN_LIMIT, smaller_limit
+from bt_migrate.api.btql import MIN_LIMIT, smaller_limit
 from bt_migrate.api.capabilities import Capabilities
 
 # consecutive pages that must succeed before a reduced limit is doubled again; four times as many
@@ -17,13 +17,17 @@ class PageSize:
     """The limit of the next query of one stream."""
 
     def __init__(self, most: int, capabilities: Capabilities) -> None:
-        self._most = min(most, MAX_LIMIT)
+        self._most = most
         self._capabilities = capabilities
-        self.limit = min(self._most, capabilities.page_rows)
+        self._limit = min(most, capabilities.page_rows)
         self._patience = PAGES_BEFORE_GROWTH
         self._good_pages = 0
         self._grown = False
         self._widened = False
+
+    @property
+    def limit(self) -> int:
+        return min(self._limit, self._capabilities.query_limit.most)
 
     @property
     def smaller_helps(self) -> bool:
@@ -32,7 +36,7 @@ class PageSize:
 
     def shrink(self) -> None:
         """Lower the limit after a query took too long."""
-        self.limit = smaller_limit(self.limit)
+        self._limit = smaller_limit(self.limit)
         self._good_pages = 0
         self._capabilities.page_rows = min(self.limit, self._capabilities.page_rows)
         if self._grown:
@@ -41,15 +45,15 @@ class PageSize:
 
     def widen(self, rows: int) -> None:
         """Raise the limit: a page was full of one key, and all rows of a key are needed at once."""
-        self.limit = min(MAX_LIMIT, rows * 2)
+        self._limit = rows * 2
         self._widened = True
 
     def note_page(self) -> None:
         """Count a page that was read."""
         self._good_pages += 1
-        self.limit = min(self.limit, self._most)
+        self._limit = min(self._limit, self._most)
         self._widened = False
-        if self.limit < self._most and self._good_pages % self._patience == 0:
-            self.limit = min(self._most, self.limit * 2)
+        if self._limit < self._most and self._good_pages % self._patience == 0:
+            self._limit = min(self._most, self._limit * 2)
             self._grown = True
-            self._capabilities.page_rows = self.limit
+            self._capabilities.page_rows = self._limit

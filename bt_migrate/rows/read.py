@@ -20,7 +20,6 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
 from bt_migrate.api.answers import rows_asked_for
 from bt_migrate.api.btql import (
-    MAX_LIMIT,
     Bounds,
     count_query,
     page_query,
@@ -257,16 +256,17 @@ class PageReader:
         """
         answer = next_page.answer.result()
         assert answer is not None
-        bounds, limit = next_page.bounds, next_page.limit
+        bounds, most = next_page.bounds, self._api.capabilities.query_limit.most
         rows = answer.json[::-1] if bounds.newest_first else answer.json
-        self._check(rows, bounds, limit)
+        self._check(rows, bounds, next_page.limit)
+        limit = min(next_page.limit, most)
         if len(rows) == limit:
             full_page_rows = self._api.capabilities.full_page_rows
             self._api.capabilities.full_page_rows = max(full_page_rows, limit)
         ended = self._is_end(rows, limit)
         self._rows_shown = self.rows + len(rows)
         if not ended and len(rows) == limit and has_one_key(rows):
-            if limit < MAX_LIMIT:
+            if limit < most:
                 self._size.widen(limit)
                 return None
             self._refuse_crowd(rows)

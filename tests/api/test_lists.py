@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import responses
 
-from bt_migrate.api.lists import looks_capped
 from tests.support.api_client import URL, client
 from tests.support.loopback import Asked, Loopback, Reply
 
@@ -125,11 +124,3 @@ def test_the_parameters_of_a_list_are_sent_with_every_page_and_not_changed() -> 
         ],
         {"project_id": "p 1"},
     )
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [(0, False), (1, False), (7, False), (10, True), (25, True), (64, True), (100, True)],
-)
-def test_a_full_page_of_a_round_size_may_be_cut_off(count: int, expected: bool) -> None:
-    assert looks_capped(count) is expected

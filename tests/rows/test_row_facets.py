@@ -182,7 +182,7 @@ def test_facets_arrive_from_a_server_that_answers_small_queries_only(tmp_path: P
         assert arrived == {f"{trace} 0": {"Task": trace} for trace in "abc"}
 
 
-@pytest.mark.parametrize(("refused", "queries"), [("nothing", 2), (") traces", 3)])
+@pytest.mark.parametrize(("refused", "queries"), [("nothing", 2), (") traces", 5)])
 def test_facets_that_spans_show_cost_only_the_queries_that_find_that_out(
     refused: str, queries: int, tmp_path: Path
 ) -> None:
