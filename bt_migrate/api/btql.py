@@ -24,6 +24,7 @@ MIN_LIMIT = 25
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
 
+_ORIGIN = "origin.object_id as object, origin.id as row, origin._xact_id as xact"
 _RATE = re.compile(r"\b([1-9]\d*)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
 
 
@@ -109,25 +110,36 @@ def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> s
     return "\n".join([*lines, *cursor_lines, f"limit: {MAX_LIMIT}"])
 
 
-def origins_query(
-    kind: str, object_ids: Sequence[str], target: str, after_xact: Optional[int] = None
-) -> str:
+def origins_query(kind: str, object_ids: Sequence[str], target: str, bounds: Bounds) -> str:
     """One row {object, row, xact, rows} for each version of a row that origins of these rows name.
 
-    Only origins in objects of the type `target` count, of rows written after a transaction.
+    Only origins in objects of the type `target` count, of rows inside the bounds.
     """
-    wanted = [
-        f"origin.object_type = {quoted(target)}",
-        *_conditions(Bounds(after_xact=after_xact)),
-    ]
+    return f"dimensions: {_ORIGIN}\n{origins_count_query(kind, object_ids, target, bounds)}"
+
+
+def origins_count_query(kind: str, object_ids: Sequence[str], target: str, bounds: Bounds) -> str:
+    """One row `{"rows": n}` for all rows with such origins together."""
+    lines = ["measures: count(1) as rows", from_line(kind, object_ids)]
+    return "\n".join([*lines, _origin_filter_line(target, bounds)])
+
+
+def origins_page_query(kind: str, object_id: str, target: str, bounds: Bounds) -> str:
+    """The next rows with such origins, in key order: {id, _pagination_key, object, row, xact}."""
     return "\n".join(
         [
-            "dimensions: origin.object_id as object, origin.id as row, origin._xact_id as xact",
-            "measures: count(1) as rows",
-            from_line(kind, object_ids),
-            "filter: " + " and ".join(wanted),
+            f"select: id, _pagination_key, {_ORIGIN}",
+            from_line(kind, [object_id]),
+            _origin_filter_line(target, bounds),
+            sort_line(False),
+            f"limit: {MAX_LIMIT}",
         ]
     )
+
+
+def _origin_filter_line(target: str, bounds: Bounds) -> str:
+    wanted = [f"origin.object_type = {quoted(target)}", *_conditions(bounds)]
+    return f"filter: {' and '.join(wanted)}"
 
 
 def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
