@@ -125,7 +125,13 @@ def main(argv: Optional[List[str]] = None) -> int:
 
             source = sandbox.add_org("source", users=SOURCE_USERS)
             dest = sandbox.add_org("destination", users=DEST_USERS)
+            # The example has datasets with tags. An older server shows them, and takes no others.
+            tagged, sandbox.behaviour.datasets_have_tags = (
+                sandbox.behaviour.datasets_have_tags,
+                True,
+            )
             fill_example(source)
+            sandbox.behaviour.datasets_have_tags = tagged
         else:
             source = sandbox.add_org("source")
             dest = sandbox.add_org("destination")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -217,3 +220,18 @@ def test_a_switch_can_be_older_alone() -> None:
     sandbox = Sandbox(older=["datasets_have_tags"])
     assert not sandbox.behaviour.datasets_have_tags
     assert sandbox.behaviour.tombstone_of_functions
+
+
+def test_an_older_sandbox_has_the_example_too(tmp_path: Path) -> None:
+    """Its datasets have tags, which it takes from nobody else."""
+    settings = tmp_path / "env"
+    words = ["--example", "--older", "--write-env", str(settings)]
+    args = [sys.executable, "-m", "bt_migrate.sandbox", *words]
+    with subprocess.Popen(
+        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        said = server.stderr.readline()
+        server.terminate()
+    assert (said, server.returncode) == ("Serving until Ctrl-C.\n", 0)
+    assert "BT_SOURCE_API_KEY" in settings.read_text(encoding="utf-8")
