@@ -14,7 +14,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older
 from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Incoming
-from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings, is_insert
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
 from tests.support.row_runs import World, call, told, world, write_as_server
 from tests.support.syncs import DATASET, EXPERIMENT, LOGS, holder, living, sync, twin
 
@@ -241,22 +241,21 @@ def test_facets_that_the_destination_never_shows_are_waited_for_with_a_limit(
 
 
 def _hide_in_dest(w: World, *, for_s: float = 1e9, shape: str = "spans") -> List[str]:
-    """Hide facets in the answers to queries of a shape, until so long after the last insert.
+    """Hide facets in the answers to queries of a shape, until so long after the first such answer.
 
     Returns the queries whose answers hide some.
     """
     others = w.sandbox.intercept
     queries: List[str] = []
-    inserted = [time.monotonic()]
+    first_s: List[float] = []
 
     def see(request: Incoming) -> Optional[Answer]:
         refused = others(request) if others else None
         if not request.headers.get("Authorization", "").endswith(DEST_KEY):
             return refused
-        if is_insert(request.path):
-            inserted[0] = time.monotonic()
         query = json.loads(request.body)["query"] if request.path == "/btql" else ""
-        if not query or shape not in query or time.monotonic() > inserted[0] + for_s:
+        is_over = first_s and time.monotonic() > first_s[0] + for_s
+        if not query or shape not in query or is_over:
             return refused
         made = routes.answer(
             w.sandbox.api, request.method, request.path, request.headers, request.body
@@ -266,6 +265,7 @@ def _hide_in_dest(w: World, *, for_s: float = 1e9, shape: str = "spans") -> List
             if row.get("facets"):
                 row["facets"] = None
                 queries.append(query)
+                first_s.append(time.monotonic())
         return Answer(200, json.dumps(found).encode())
 
     w.sandbox.intercept = see
