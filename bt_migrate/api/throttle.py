@@ -74,7 +74,7 @@ class Pace:
 
     # The spacing is a little longer than measured and shrinks with each answer: slowly at first,
     # because each refusal costs a request, then faster, because the server may allow more now.
-    MARGIN = 1.08
+    MARGIN = 1.16
     SLOW_SHRINK = 0.002
     SLOW_ANSWERS = 50
     FAST_SHRINK = 0.01
