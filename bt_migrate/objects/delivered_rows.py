@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.state.run_directory import RunDirectory
@@ -32,11 +32,11 @@ class DeliveredRows:
         with self.lock:
             self._paths[dataset_id] = path
 
-    def dest_xact(self, dataset_id: str, row_id: str, xact: int) -> int:
-        """Returns the destination's transaction, 0 if that state of the row was not delivered."""
+    def dest_xacts(self, dataset_id: str, row_id: str, xact: int) -> List[int]:
+        """Returns the destination's transactions: see `SeenRows.dest_xacts_of`."""
         with self.lock:
             store = self._stores.get(dataset_id) or self._opened(dataset_id)
-        return store.dest_xact_of(dataset_id, row_id, xact) if store else 0
+        return store.dest_xacts_of(dataset_id, row_id, xact) if store else []
 
     def _opened(self, dataset_id: str) -> Optional[SeenRows]:
         if dataset_id not in self._paths:

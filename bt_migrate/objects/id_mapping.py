@@ -182,16 +182,28 @@ class EarlierRuns:
         still show it.
         """
         with self.lock:
-            if self._versions is None:
-                self._versions = [
-                    read_version_mapping(run, self.lock, of_rows=True)
-                    for run in readable_runs_in(self.run.path.parent)
-                    if run.same_pair(self.run.record, dry_run=False)
-                ]
-            found = {mapping.dest_version(source_id, version) for mapping in self._versions}
-            for mapping in self._versions:
+            found = {mapping.dest_version(source_id, version) for mapping in self._mappings()}
+            for mapping in self._mappings():
                 found.add(mapping.dest_version_of_row(source_id, row_id, version))
             return {dest_version for dest_version in found if dest_version}
+
+    def unfinished_versions(self, source_id: str, row_id: str, version: object) -> Set[str]:
+        """Returns the versions that lack what was added to that copy of the row later."""
+        with self.lock:
+            return {
+                dest_version
+                for mapping in self._mappings()
+                for dest_version in mapping.dest_versions_of_row(source_id, row_id, version)[1:]
+            }
+
+    def _mappings(self) -> List[VersionMapping]:
+        if self._versions is None:
+            self._versions = [
+                read_version_mapping(run, self.lock, of_rows=True)
+                for run in readable_runs_in(self.run.path.parent)
+                if run.same_pair(self.run.record, dry_run=False)
+            ]
+        return self._versions
 
     def _read(self) -> Dict[Tuple[str, str], str]:
         if self._incomplete is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, Optional, Set
+from typing import Dict, List, Optional, Set
 
 from bt_migrate.api.transactions import version_like, xact_of_version
 from bt_migrate.objects.delivered_rows import DeliveredRows
@@ -75,9 +75,16 @@ class VersionMapping:
 
     def dest_version_of_row(self, source_id: str, row_id: str, version: object) -> Optional[str]:
         """The version in which the destination got that version of a row; None if it did not."""
+        last = self.dest_versions_of_row(source_id, row_id, version)[:1]
+        return last[0] if last else None
+
+    def dest_versions_of_row(self, source_id: str, row_id: str, version: object) -> List[str]:
+        """All these versions, the last first."""
         xact = xact_of_version(version)
-        dest_xact = self.rows.dest_xact(source_id, row_id, xact) if self.rows and xact else 0
-        return version_like(version, dest_xact) if dest_xact else None
+        found = self.rows.dest_xacts(source_id, row_id, xact) if self.rows and xact else []
+        # a last one that is not known
+        known = found if found[:1] != [0] else []
+        return [version_like(version, dest_xact) for dest_xact in known if dest_xact]
 
     def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
         """Returns the counterpart of the newest mapped version that is not newer than `version`.

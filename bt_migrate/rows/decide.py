@@ -317,11 +317,15 @@ class RowDecider:
     ) -> str:
         """Judges a row that differs from the one that is there by more than its comments."""
         row, encoded, out = new_row
-        existing = with_same_version(self._catalog, row, out, existing)
+        earlier = self._catalog.earlier
+        existing = with_same_version(earlier.dest_versions, row, out, existing)
         unpinned = without_lost_versions(row, out, existing)
         judged = _judge(encoded, out, remembered(self._kind, unpinned))
         if judged != DIFFERS:
             return judged
+        newer = with_same_version(earlier.unfinished_versions, row, out, unpinned)
+        if newer is not unpinned and _judge(encoded, out, remembered(self._kind, newer)) != DIFFERS:
+            return UPDATED
         bare = without_late_versions(out, unpinned)
         if bare and _judge(encoded, bare, remembered(self._kind, unpinned)) != DIFFERS:
             return UPDATED

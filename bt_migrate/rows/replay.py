@@ -128,7 +128,9 @@ def _named_since(member: StreamCopy, xact: int) -> Set[Tuple[str, int]]:
     later = {version for version in stream.named if version[1] > xact}
     if member.above is None:
         return later
-    return {version for version in later if not seen.dest_xact_of(stream.source_id, *version)}
+    return {
+        version for version in later if not any(seen.dest_xacts_of(stream.source_id, *version)[:1])
+    }
 
 
 def _replay_newer(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:

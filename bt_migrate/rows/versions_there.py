@@ -6,26 +6,27 @@ somebody changed.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Collection, Dict, Mapping, Optional
 
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import remove, set_at, value_at
-from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.rewrite import ORIGIN_VERSION, VERSION_PLACES, copied
+
+KnownVersions = Callable[[str, str, object], Collection[str]]
 
 
 def with_same_version(
-    catalog: Catalog, row: JsonObject, out: Mapping[str, Any], there: JsonObject
+    known: KnownVersions, row: JsonObject, out: Mapping[str, Any], there: JsonObject
 ) -> JsonObject:
-    """Returns the destination's row with the version of its origin that would be written, if both
-    are copies of the version that the source's row names.
+    """Returns the destination's row with the version of its origin that would be written, if its
+    own is one of the `known` copies of the version that the source's row names.
     """
     wanted, written = value_at(out, ORIGIN_VERSION), value_at(there, ORIGIN_VERSION)
     origin = row.get("origin")
     if not wanted or not written or wanted == written or not isinstance(origin, dict):
         return there
     place = (str(origin.get("object_id")), str(origin.get("id")), origin.get("_xact_id"))
-    if str(written) not in catalog.earlier.dest_versions(*place):
+    if str(written) not in known(*place):
         return there
     same: JsonObject = copied(there)
     set_at(same, ORIGIN_VERSION, wanted)

@@ -186,17 +186,16 @@ class SeenRows:
         rows = self._rows("select max(xact) from delivered where object = ?", (object_id,))
         return int(rows[0][0] or 0) if rows else 0
 
-    def dest_xact_of(self, object_id: str, row_id: str, xact: int) -> int:
-        """Returns the destination's transaction in which one version of a row was delivered.
+    def dest_xacts_of(self, object_id: str, row_id: str, xact: int) -> List[int]:
+        """Returns the destination's transactions in which one version of a row was delivered.
 
-        The version is the one that the source wrote in its transaction `xact`. 0 if unknown.
+        The version is the one that the source wrote in its transaction `xact`. The last one is
+        first: the others lack what was added to it later. 0 stands for an unknown one.
         """
-        query = (
-            "select dest_xact from delivered where object = ? and id = ? and xact = ?"
-            " order by rowid desc limit 1"
-        )
+        columns = "dest_xact from delivered where object = ? and id = ? and xact = ?"
+        query = f"select {columns} order by rowid desc"
         rows = self._rows(query, (object_id, id_bytes(row_id), xact))
-        return int(rows[0][0] or 0) if rows else 0
+        return [int(dest_xact or 0) for (dest_xact,) in rows]
 
     def transactions(self, object_id: str) -> Set[int]:
         """Returns all transactions of the destination in which this tool wrote rows."""

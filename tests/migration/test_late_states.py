@@ -19,7 +19,7 @@ from tests.migration.test_dataset_versions import (
 from tests.support.claims import untrue_claims
 from tests.support.compare_orgs import differences
 from tests.support.kills import Kill, at_requests, seeded_kills, starts
-from tests.support.orgs import Pair, findings, report, run, runs
+from tests.support.orgs import Pair, example_pair, findings, report, run, runs
 from tests.support.people import MISSING, invite, people_pair
 
 # An older data plane names no transaction of a write: the states are not made there, and told.
@@ -162,3 +162,15 @@ def test_a_killed_run_goes_on_with_what_waits(kills: List[Kill], tmp_path: Path)
             assert untrue == [], last.last_words
         assert last.code == 0, last.last_words
         is_equal(pair, root, "late")
+
+
+def test_rows_that_came_before_their_dataset_are_completed_with_the_version_of_its_last_state(
+    tmp_path: Path,
+) -> None:
+    """Experiments first: their rows are completed while the dataset's states are still written."""
+    root = tmp_path / "runs"
+    with example_pair(rows=40) as pair:
+        only = ("--resources", "acls,experiments,views")
+        assert run(pair.sandbox, root, *only, program="migrate_experiments").code == 1
+        done = run(pair.sandbox, root, VERSIONS, "--verify")
+        assert (done.code, differences(pair, versions=True)) == (0, []), done.out
