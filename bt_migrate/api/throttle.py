@@ -21,6 +21,8 @@ LOOK_S = 0.2
 # The starts of this many requests are remembered, or of as many as the known limit allows, if that
 # is more. No pricing plan of Braintrust allows more in the time over which it counts queries.
 MAX_REMEMBERED_STARTS = 1000
+# 429s in a row to one route that are no longer the usual reaction to a pace
+TOLD_REFUSALS = 5
 # This is added to the end of a window, because clocks and latencies differ a little.
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
@@ -377,6 +379,12 @@ class Throttle:
         """`20 a minute, learnt`; "" if the limit is not known."""
         rate = self.queries_per_minute
         return f"{rate:g} a minute, {'learnt' if self.is_learnt else 'set'}" if rate else ""
+
+    def refusal_text(self, route: str, most: int) -> str:
+        """Returns `limit_text`, and after some 429s in a row how many stop the run."""
+        count = self.refusals_in_a_row(route)
+        told = f"{count} times in a row; stops after {most}" if count >= TOLD_REFUSALS else ""
+        return "; ".join(filter(None, [self.limit_text, told]))
 
     def answered(self, *, query: bool, started_s: float, route: str = "") -> None:
         """Notes an answer that was no 429, to a request that was sent then."""

@@ -442,7 +442,7 @@ class Transport:
         if self.throttle.refusals_in_a_row(request.route) > self.limits.rate_limit_tries:
             text = f"{self.limits.rate_limit_tries} times in a row (MIGRATION_RATE_LIMIT_TRIES)"
             raise RateLimitError(f"{error}; {text}; run the same command again later", error)
-        limit = self.throttle.limit_text
+        limit = self.throttle.refusal_text(request.route, self.limits.rate_limit_tries)
         log.info(
             "%s: rate limit; next request in %.0f s%s",
             self.side,

@@ -224,6 +224,18 @@ def test_a_retry_after_in_epoch_seconds_is_waited_for() -> None:
     assert 0.5 < answered.at - refused.at < 30
 
 
+def test_a_person_reads_after_some_refusals_in_a_row_how_many_stop_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limits = Limits(1, 0.001, 4, rate_limit_tries=6)
+    with caplog.at_level("INFO"), Loopback([Reply(429, b"", {"Retry-After": "0.01"})]) as server:
+        api = Api(Endpoint("source", server.url, KEY), limits, writable=False)
+        assert type(outcome(lambda: api.get("/v1/project"))) is RateLimitError
+    told = [message.partition(" (")[2] for message in caplog.messages]
+    counted = [f"{count} times in a row; stops after 6)" for count in (5, 6)]
+    assert told == ["", "", "", "", *counted]
+
+
 def test_a_request_that_is_refused_too_often_stops_the_run() -> None:
     limits = Limits(1, 0.001, 4, rate_limit_tries=2)
     with Loopback([Reply(429, b"slow down")]) as server:
