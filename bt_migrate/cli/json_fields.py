@@ -72,6 +72,10 @@ JSON_FIELDS: Mapping[str, Mapping[str, JsonField]] = {
             "integer",
             "number of users that the run invited; they are not removed",
         ),
+        "rows_of_others": JsonField(
+            "integer",
+            "how many of the deleted rows others wrote (with --changed)",
+        ),
     },
     "status": {
         "run": JsonField("string", "path of the run"),

@@ -53,10 +53,11 @@ OBJECTS_DELETED = "objects deleted"
 
 
 class Undone(NamedTuple):
-    """Counts: what is left, and what was or would be deleted or restored."""
+    """Counts: what is left, what was or would be deleted or restored, rows of others in that."""
 
     remaining: int
     changes: int
+    rows_of_others: int
 
 
 def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
@@ -76,8 +77,9 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
         for resource in AFTER_ROWS:
             _delete_kind(context, resource, deletes)
     context.deleted[ROWS] += sum(context.held_rows.get(obj.dest_id, 0) for obj in deletes)
-    _report(context, restored)
-    return Undone(len(context.remaining), sum(context.deleted.values()) + restored)
+    foreign = sum(obj.rows_of_others for obj in deletes)
+    _report(context, restored, foreign)
+    return Undone(len(context.remaining), sum(context.deleted.values()) + restored, foreign)
 
 
 def _undo_all_rows(context: UndoContext, created: Sequence[CreatedObject]) -> None:
@@ -118,7 +120,7 @@ def _begin(run: RunDirectory) -> None:
     record_undone(run.path.parent, run.path.name)
 
 
-def _report(context: UndoContext, restored: int) -> None:
+def _report(context: UndoContext, restored: int, foreign: int) -> None:
     for line in context.remaining:
         context.say(f"left: {line}")
     invited = len(context.run.record.invited)
@@ -135,9 +137,10 @@ def _report(context: UndoContext, restored: int) -> None:
         record.undone = {**(record.undone or {}), "ended": now(), **counts}
         context.run.save()
     if context.settings.json:
-        print(json.dumps(_result(context, restored)))
+        print(json.dumps({**_result(context, restored), "rows_of_others": foreign}))
         return
     parts = [f"{'Deleted' if yes else 'Would delete'} {deletion_text(context.deleted)}"]
+    parts += [f"{foreign:,} of these rows written by others"] * bool(foreign)
     parts += [f"{'restored' if yes else 'restore'} {plural(restored, 'object')}"] * bool(restored)
     parts += [
         f"left {left_count:,} (see above)" if yes else f"leave {left_count:,} (see above)"
@@ -224,7 +227,8 @@ def _delete_kind(
     """Delete the objects of a kind, or without --yes only print them. Counts them."""
     objects = [obj for obj in deletes if obj.resource is resource]
     for obj in objects:
-        context.say_done("delete", str(obj))
+        foreign = f", with {plural(obj.rows_of_others, 'row')} of others" * bool(obj.rows_of_others)
+        context.say_done("delete", f"{obj}{foreign}")
     if context.settings.yes:
         context.deleted[resource.name] += _delete_objects(context, resource, objects)
     else:

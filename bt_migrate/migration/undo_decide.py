@@ -14,7 +14,7 @@ from bt_migrate.migration.undo_objects import (
     existing_objects,
     reason_to_leave,
 )
-from bt_migrate.migration.undo_rows import holds_rows_of_others, own_xacts
+from bt_migrate.migration.undo_rows import own_xacts, rows_of_others
 from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
@@ -74,11 +74,14 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
     for obj in present:
         existing = there[obj.resource.name][obj.dest_id]
         reason = reason_to_leave(obj.resource, obj.left_as, existing)
-        if not reason and obj.dest_id in others and not obj.resource.part_of:
+        count = others.get(obj.dest_id, 0) if not obj.resource.part_of else 0
+        if not reason and count:
             reason = ROWS_OF_OTHERS
+        if context.settings.changed:
+            reason = ""
         project = context.lists.project_of(obj.resource, obj.dest_id)
         path = object_path(obj.resource, existing, project)
-        judged.append(replace(obj, reason="" if context.settings.changed else reason, path=path))
+        judged.append(replace(obj, reason=reason, path=path, rows_of_others=count))
     return judged
 
 
@@ -101,8 +104,8 @@ def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]
     return kinds
 
 
-def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
-    """Returns the ids of objects with a row that somebody else wrote last. Counts the rows.
+def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Dict[str, int]:
+    """Returns object id -> its rows that somebody else wrote last. Counts the rows.
 
     Where the transactions of the run do not account for all rows of an object, its rows are read.
     """
@@ -110,7 +113,7 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
         (stream.header["kind"], stream.header["dest_id"]): stream
         for stream in context.run.all_streams()
     }
-    with_others = set()
+    with_others: Dict[str, int] = {}
     for kind in ROW_KINDS:
         ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
         for start in range(0, len(ids), OBJECTS_PER_QUERY):
@@ -121,8 +124,8 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
             for dest_id, stream in of_batch.items():
                 context.held_rows[dest_id] = rows.get(dest_id, 0)
                 accounted = dest_id in rows and rows[dest_id] == own[dest_id]
-                if not accounted and holds_rows_of_others(context, kind, dest_id, stream):
-                    with_others.add(dest_id)
+                if not accounted:
+                    with_others[dest_id] = rows_of_others(context, kind, dest_id, stream)
     return with_others
 
 

@@ -32,7 +32,7 @@ class CreatedObject:
     """An object that the run created.
 
     `left_as` is the fingerprint of what the run left. `reason` says why the object stays; "" if
-    it is deleted.
+    it is deleted. `rows_of_others`: rows in it that somebody else wrote last.
     """
 
     resource: Resource
@@ -44,6 +44,7 @@ class CreatedObject:
     reason: str = ""
     # its path in the destination, once it was read there
     path: str = ""
+    rows_of_others: int = 0
 
     def __str__(self) -> str:
         return object_text(self.resource, self.project, self.name, self.dest_id)

@@ -163,19 +163,24 @@ def own_xacts(stream: StreamState) -> Set[int]:
     return xacts
 
 
-def holds_rows_of_others(
+def rows_of_others(
     context: UndoContext, kind: str, dest_id: str, stream: Optional[StreamState]
-) -> bool:
-    """Whether somebody else wrote a row of an object last. Reads all rows of the object."""
+) -> int:
+    """Returns how many rows of an object somebody else wrote last. Reads all rows of the object.
+
+    Without --changed, which deletes them, it stops after the first page with such rows.
+    """
+    count = 0
     xacts = own_xacts(stream) if stream else set()
     learn_facets(context.dest, kind, [dest_id], Bounds())
     limit = context.settings.rows(kind).fetch_limit
     for page in pages(context.dest, RowSelection(kind, [dest_id], Bounds()), limit=limit):
         context.dest.check()
         unknown = [row for row in page.rows if xact_of(row.get("_xact_id")) not in xacts]
-        if not all(_are_ours(context, kind, stream, unknown)):
-            return True
-    return False
+        count += sum(not ours for ours in _are_ours(context, kind, stream, unknown))
+        if count and not context.settings.changed:
+            break
+    return count
 
 
 def _are_ours(

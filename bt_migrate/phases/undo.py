@@ -21,6 +21,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo
 from bt_migrate.report.build import UNDONE, build_report
+from bt_migrate.report.display import plural
 from bt_migrate.report.write import write_report
 from bt_migrate.state.run_directory import RunDirectory, run_paths_in
 from bt_migrate.state.run_files import RUN_FILE
@@ -41,7 +42,7 @@ def run(settings: Settings, ending: Ending) -> int:
         directory.live.phase = NAME
         with Operator(directory, [dest], ending, NAME):
             undone = undo(dest, directory, settings)
-        if undone.changes and not settings.yes and _agrees(settings):
+        if undone.changes and not settings.yes and _agrees(settings, undone.rows_of_others):
             settings = replace(settings, yes=True, quiet=True)  # the list was shown
             with Operator(directory, [dest], ending, NAME):
                 undone = undo(dest, directory, settings)
@@ -50,11 +51,12 @@ def run(settings: Settings, ending: Ending) -> int:
     return EXIT_INCOMPLETE if settings.yes and undone.remaining else EXIT_OK
 
 
-def _agrees(settings: Settings) -> bool:
+def _agrees(settings: Settings, foreign: int) -> bool:
     """Ask on a terminal whether to delete what was listed."""
     if settings.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    return agrees("Delete it now?", sys.stdout)
+    others = f", with {plural(foreign, 'row')} of others" if foreign else ""
+    return agrees(f"Delete it now{others}?", sys.stdout)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
