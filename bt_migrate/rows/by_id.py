@@ -30,13 +30,18 @@ PLAIN_ID = "00000000-0000-4000-8000-000000000000"
 
 
 def query_with_limit(
-    api: Api, query_of: LimitedQuery, limit: int, version: Optional[int] = None
+    api: Api,
+    query_of: LimitedQuery,
+    limit: int,
+    version: Optional[int] = None,
+    check: Check = rows_of_query,
 ) -> Answer:
     """Returns the answer for this limit, or for a lower one if the server takes too long."""
     while True:
         statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
         try:
-            return api.query(query_of(limit), retry_statuses=statuses, version=version)
+            query = query_of(limit)
+            return api.query(query, retry_statuses=statuses, version=version, check=check)
         except ApiError as error:
             if error.status not in SIZE_STATUSES or limit <= MIN_LIMIT:
                 raise

@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
-from bt_migrate.api.answers import rows_asked_for
+from bt_migrate.api.answers import keys_after, rows_asked_for
 from bt_migrate.api.btql import (
     Bounds,
     count_query,
@@ -416,7 +416,11 @@ def whole_number(value: Any) -> int:
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
     """Returns the first rows of an object; fewer than `limit` if the server refuses so many."""
-    answer = query_with_limit(api, lambda rows: page_query(kind, [object_id], bounds, rows), limit)
+
+    def query_of(rows: int) -> str:
+        return page_query(kind, [object_id], bounds, rows)
+
+    answer = query_with_limit(api, query_of, limit, check=keys_after(None))
     add_facets(api, kind, [object_id], answer.json)
     return answer
 

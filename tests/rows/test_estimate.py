@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bt_migrate.rows.estimate import seconds_at_once
+from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import Pair, run, runs
 
 
@@ -61,3 +62,10 @@ def test_the_queries_of_a_sampled_verification_are_estimated(pair: Pair, tmp_pat
     assert compared.code == 0, compared.last_words
     sent = [r for r in pair.sandbox.requests if (r.org_name, r.path) == ("acme", "/btql")]
     assert 0.8 < estimated / len(sent) < 1.25, (estimated, len(sent))
+
+
+def test_rows_without_ids_are_not_sampled(pair: Pair, tmp_path: Path) -> None:
+    rows = Answer(200, json.dumps({"data": [{"_pagination_key": f"p{1:020}"}]}).encode())
+    pair.sandbox.refuse = lambda method, path, raw: rows if b"select: *" in raw else None
+    done = run(pair.sandbox, tmp_path / "runs", program="validate")
+    assert (done.code, "rows were not sampled" in done.err) == (0, True), done.out + done.err
