@@ -20,6 +20,7 @@ from typing import (
     List,
     Mapping,
     Optional,
+    Sequence,
     Set,
     Tuple,
     TypeVar,
@@ -103,6 +104,7 @@ class Lists:
     # (resource, id) -> source object of a kind that is listed by owner
     _owned: Dict[Tuple[str, str], JsonObject] = field(default_factory=dict)
     _twin_kinds: Optional[Dict[str, str]] = None
+    _only_functions: Optional[List[JsonObject]] = None
 
     # -- the source
 
@@ -136,8 +138,14 @@ class Lists:
         return any(project["id"] == project_id for project in self.projects())
 
     def source_list(self, resource: Resource) -> List[JsonObject]:
-        """Returns all source objects of a kind in the whole organization, in creation order."""
-        return self._list(self.source, resource)
+        """Returns all source objects of a kind in the whole organization, in creation order.
+
+        Prompts include those that only the list of functions shows.
+        """
+        objects = self._list(self.source, resource)
+        if resource is not PROMPTS or PROMPTS.name in self.unavailable:
+            return objects
+        return [*objects, *self._unlisted_prompts(objects)]
 
     def source_objects(self, resource: Resource, project_id: str) -> List[JsonObject]:
         """Returns the source objects of one project.
@@ -193,6 +201,20 @@ class Lists:
         except ApiError as error:
             self.refuse(resource, error)
             return []
+
+    def _unlisted_prompts(self, prompts: Sequence[JsonObject]) -> List[JsonObject]:
+        """Returns the plain prompts of the list of functions that are not among `prompts`."""
+        if self._only_functions is None:
+            ids = {prompt["id"] for prompt in prompts}
+            try:
+                functions = self._list(self.source, FUNCTIONS)
+            except ApiError:
+                functions = []
+            marked = [obj for obj in functions if obj.get("function_data") == PROMPT_MARK]
+            self._only_functions = [
+                obj for obj in marked if obj["id"] not in ids and kind_of_twin(obj) == PROMPTS.name
+            ]
+        return self._only_functions
 
     def _twins(self) -> Dict[str, str]:
         """Returns id -> the resource as which it is moved, of the objects in both lists.

@@ -19,6 +19,7 @@ from tests.support.syncs import (
     EXPERIMENT,
     KINDS,
     LOGS,
+    add_prompt,
     equal,
     first_sync,
     holder,
@@ -30,6 +31,7 @@ from tests.support.syncs import (
 )
 
 LIST_OF = {LOGS: "/v1/project", EXPERIMENT: "/v1/experiment", DATASET: "/v1/dataset"}
+LIST_OF["prompt"] = "/v1/prompt"
 
 
 @pytest.fixture
@@ -210,3 +212,20 @@ def test_rows_that_arrived_before_a_copy_was_complete_are_counted_too(w: World) 
     assert "1 row counted and 0 read" in failed[0]["detail"]
     w.sandbox.intercept = watch
     assert (sync(w).code, equal(w)) == (0, True)
+
+
+@pytest.mark.parametrize("history", ["1", "all"])
+def test_a_prompt_that_is_listed_as_a_function_only_moves_as_the_prompt_that_it_is(
+    history: str, w: World
+) -> None:
+    """It got a second copy if its slug had changed, because the slug tells functions apart."""
+    add_prompt(w)
+    assert sync(w, "--history", history).code == 0
+    (prompt,) = w.source.objects("prompt")
+    w.source.patch("prompt", prompt["id"], {"slug": "moved"})
+    listing(w, "prompt", ANSWERS["the list is empty"], SOURCE_KEY)
+    end = sync(w, "--history", history)
+    slugs = [obj["slug"] for obj in w.dest.objects("prompt")]
+    assert (end.code, slugs) == (0, ["moved"]), end.last_words
+    as_it_is(w)
+    assert (sync(w, "--history", history).code, len(w.dest.objects("prompt"))) == (0, 1)
