@@ -87,7 +87,7 @@ class RowDecider:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         counts["fetched"] += len(rows)
-        if self._resumes(member) or member.state.copy.compared:
+        if self._resumes(member) or member.state.copy.compared or member.rewritten:
             return self._of_known_object(object_id, rows, end, plain=plain)
         encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
         return (encoded for _, encoded, _ in encoded_rows)
@@ -104,8 +104,10 @@ class RowDecider:
         ids = [row["id"] for row in rows]
         recorded = member.seen.outcomes_of(object_id, ids) if self._resumes(member) else {}
         before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
+        before = {**member.rewritten, **before}
         encoded_rows = list(self._encoded(object_id, rows, notes, plain=plain))
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
+        is_fresh = member.stream.fresh
         judged = self._judged_all(object_id, encoded_rows, held)
         # Pending references of found rows: an earlier run may have left them unresolved.
         waiting: List[DeferredReference] = []
@@ -120,6 +122,9 @@ class RowDecider:
                 # A row of an earlier version was new to the destination.
                 yield encoded._replace(outcome=outcome if member.state.copy.replay else UPDATED)
             elif row["id"] not in judged:
+                yield encoded
+            elif judged[row["id"]] == FOUND and is_fresh and row["id"] in member.rewritten:
+                # Sent twice by processes that were killed. It is sent again to be recorded.
                 yield encoded
             elif judged[row["id"]] == UPDATED:
                 member.state.copy.overwritten += 1

@@ -19,6 +19,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import SEEN_ENDING, STATE_ENDING
 from bt_migrate.state.seen_rows import SeenRows
+from bt_migrate.state.sessions import was_killed
 from bt_migrate.state.stream_state import KeyRange, StreamState, save_streams
 from bt_migrate.state.sync_marks import Round, mark_now
 
@@ -98,6 +99,10 @@ class StreamCopy:
         self.lacks_attachments = False
         # the destination refused rows of the state that is being written
         self.lacks_rows = False
+        # an earlier process may have sent rows that it did not record
+        self.continues = False
+        # such rows to which somebody wrote later: row id -> digest of the row as it is there
+        self.rewritten: Dict[str, bytes] = {}
         self._seen: Optional[SeenRows] = None
         self._resuming: Optional[bool] = None
         self._lock = threading.Lock()
@@ -201,6 +206,7 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
         _forget_other_copy(path, file)
         state = StreamState.open(file, header)
     state.header["dest_id"] = stream.dest_id
+    continues = file.exists() or was_killed(catalog.run.record.sessions)
     if not file.exists():
         _begin_copy(catalog, state, stream)
     if state.copy.made and not stream.fresh:
@@ -212,7 +218,9 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
     state.note_seen()
     if stream.recorded and catalog.versions.rows:
         catalog.versions.rows.note(stream.source_id, state.seen_path)
-    return StreamCopy(stream, catalog.run, state, touched=was_behind or state.sync.above is None)
+    copy = StreamCopy(stream, catalog.run, state, touched=was_behind or state.sync.above is None)
+    copy.continues = continues
+    return copy
 
 
 def _forget_other_copy(path: Path, file: Path) -> None:

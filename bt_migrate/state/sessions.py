@@ -35,6 +35,11 @@ def add_session(sessions: List[Session], session: Session) -> None:
     into.wrote_until = max(into.wrote_until or 0.0, oldest.wrote_until or 0.0)
 
 
+def was_killed(sessions: List[Session]) -> bool:
+    """Whether one of the earlier starts did not record its end."""
+    return any(session.ended is None for session in sessions[:-1])
+
+
 def end_killed_session(run: RunDirectory, clock_offset_s: float) -> None:
     """Note what the last process did, if it was killed before it recorded that.
 

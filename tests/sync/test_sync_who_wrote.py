@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Dict, Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import findings, runs
+from tests.support.orgs import AtRequest, findings, run, run_with, runs
 from tests.support.row_runs import small_rows, told, world
-from tests.support.syncs import KINDS, LOGS, equal, holder, living, row, sent, sync, twin
+from tests.support.syncs import (
+    DATASET,
+    KINDS,
+    LOGS,
+    equal,
+    holder,
+    living,
+    merge,
+    row,
+    sent,
+    sync,
+    twin,
+)
 from tests.support.undoing import shift_dates, undo_run
 
 DELETES = ("--propagate-deletes", "--max-deletes", "20%")
@@ -95,6 +108,27 @@ def test_a_row_that_a_person_added_during_the_copy_is_never_deleted(tmp_path: Pa
             False,
         ), end.last_words
         assert [finding["count"] for finding in findings(w.root, "gone_row_kept")] == [2]
+
+
+@pytest.mark.usefixtures("data_plane")
+@pytest.mark.parametrize("at", [1, 3])
+def test_an_edit_of_a_row_that_a_killed_copy_delivered_is_kept(at: int, tmp_path: Path) -> None:
+    """The killed process recorded no delivery of the row, so the copy sends it again."""
+    with living(tmp_path, rows=60) as w:
+        place = AtRequest(at, "after", signal.SIGKILL, lambda _, path: path == "/logs3")
+        batches = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10"}
+        command = ("--resources", "datasets", "--max-concurrent", "1")
+        assert run_with(w, w.root, place, *command, **batches).code == -signal.SIGKILL
+        dataset = w.dest.objects("dataset")[0]["id"]
+        edited = w.dest.rows(DATASET, dataset)[-1]["id"]
+        merge(w.dest, DATASET, dataset, [{"id": edited, "metadata": {"by": "a person"}}])
+        before = w.dest.rows(DATASET, dataset)[-1]
+        end = run(w.sandbox, w.root, *command, **batches)
+        there = {found["id"]: found for found in w.dest.rows(DATASET, dataset)}
+        assert (end.code, len(there), there[edited]) == (1, 60, before), end.last_words
+        assert [finding["count"] for finding in findings(w.root, "row_differs")] == [1]
+        again = run(w.sandbox, w.root, *command, **batches)
+        assert w.dest.rows(DATASET, dataset) == list(there.values()), again.out
 
 
 def test_a_row_that_a_person_wrote_again_with_the_same_content_is_not_deleted(
