@@ -125,7 +125,7 @@ def work(start: Start, settings: Settings) -> int:
             start.ending.reason,
             extra={"event": "stopped"},
         )
-        return max(start.ending.code, *codes.values())
+        return max([start.ending.code, *codes.values()])
     return max(codes.values())
 
 

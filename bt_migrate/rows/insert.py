@@ -20,7 +20,7 @@ from bt_migrate.model.resources import RowKind
 from bt_migrate.report.display import size_text
 from bt_migrate.rows.batches import EncodedRow, batched, halves
 from bt_migrate.rows.encode import attachment_paths, keep_source_keys
-from bt_migrate.rows.send import LOGS3, RowSender
+from bt_migrate.rows.send import LOGS3, NO_SUCH_ENDPOINT, RowSender
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -210,7 +210,8 @@ class Inserter:
         try:
             delivery = self._sender.send_comments(batch)
         except ApiError as error:
-            if not (error.refuses_content or isinstance(error, AnswerError)):
+            lacks_route = error.status in NO_SUCH_ENDPOINT
+            if not (error.refuses_content or lacks_route or isinstance(error, AnswerError)):
                 raise
             if len(batch) > 1 and error.refuses_content:
                 for half in halves(batch):

@@ -85,6 +85,14 @@ def test_a_wait_for_the_lock_has_an_end(pair: Pair, tmp_path: Path) -> None:
         assert (second.code, ended(first).code) == (4, 0)
 
 
+def test_max_duration_that_passes_before_the_first_phase_ends_the_start_cleanly(
+    pair: Pair, tmp_path: Path
+) -> None:
+    pair.sandbox.latency = {"default": 0.5}
+    end = run(pair.sandbox, tmp_path / "runs", "--max-duration", "0.1")
+    assert (end.code, "run the same command to continue" in end.err) == (0, True), end.err
+
+
 @pytest.mark.long
 def test_max_duration_ends_each_start_cleanly_until_all_is_done(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"

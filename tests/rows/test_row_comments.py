@@ -212,6 +212,20 @@ def test_a_refused_comment_is_reported_and_fails_no_row(status: int, tmp_path: P
         ]
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_rows_are_recorded_where_no_route_takes_their_comments(status: int, tmp_path: Path) -> None:
+    """Their stream ended as failed, and each start wrote the rows again."""
+    with world(tmp_path) as w:
+        commented(w, "project_logs", 10)
+        w.sandbox.refuse = lambda method, path, raw: (
+            Answer(status, b"Cannot POST /logs3") if path == "/logs3" else None
+        )
+        assert w.move("project_logs") == 1
+        assert counted(w.root) == {"rows": {"fetched": 10, "created": 10}}
+        source, dest = w.contents("project_logs", [w.project])
+        assert (source == dest, comments(w, "project_logs", w.project)) == (True, {})
+
+
 def test_rows_whose_comments_cannot_be_written_are_not_recorded_as_done(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         commented(w, "project_logs", 10)
