@@ -22,11 +22,13 @@ from tests.support.compare_orgs import differences
 from tests.support.orgs import (
     REPOSITORY,
     TIME_LIMIT_S,
+    AtRequest,
     Pair,
     environment,
     is_insert,
     report,
     run,
+    run_with,
     runs,
     started,
 )
@@ -251,6 +253,14 @@ class Hanging:
         if moment == "before" and is_insert(path):
             self.reached.set()
             self.opened.wait(HANGS_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_work_has_begun_is_an_interruption(
+    number: int, pair: Pair, tmp_path: Path
+) -> None:
+    done = run_with(pair, tmp_path / "runs", AtRequest(1, "before", number))
+    assert (done.code, pair.sandbox.writes("globex")) == (130, []), done.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
