@@ -8,6 +8,7 @@ from typing import Sequence
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.report.display import duration_text, plural
+from bt_migrate.rows.facets import asks_for_facets
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 
 
@@ -22,10 +23,12 @@ def cost_text(context: CompareContext, groups: Sequence[Sequence[ObjectPair]]) -
 
 
 def _queries(context: CompareContext, group: Sequence[ObjectPair]) -> int:
-    """Pages of one side; at least one where the server does not count."""
-    limit = context.catalog.settings.rows(ROW_KINDS[group[0].kind].name).fetch_limit
-    rows = context.counted_rows([pair.source_id for pair in group]) or 0
-    return max(1, math.ceil(rows / limit))
+    """Pages of one side, with those of facets; at least one where the server does not count."""
+    kind = group[0].kind
+    ids = [pair.source_id for pair in group]
+    limit = context.catalog.settings.rows(ROW_KINDS[kind].name).fetch_limit
+    pages = max(1, math.ceil((context.counted_rows(ids) or 0) / limit))
+    return 2 * pages if asks_for_facets(context.catalog.source, kind, ids) else pages
 
 
 def _time_text(context: CompareContext, queries: int) -> str:
