@@ -121,9 +121,9 @@ def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> Li
         query = facet_objects_query(kind_name, id_field, ids, bounds)
         rows = api.query(query, retry_statuses=RETRY_STATUSES - SIZE_STATUSES).json
         found = [row[id_field] for row in rows]
-        if set(found) <= set(ids):
+        if set(found) <= set(ids) and (found or not _hides_facets(api)):
             return found
-        log.debug("%s: objects with facets of %s: others were named", api.side, kind_name)
+        log.debug("%s: objects with facets of %s: none of these named", api.side, kind_name)
     except NOT_ASKED as error:
         log.debug("%s: objects with facets of %s: %s", api.side, kind_name, error)
     try:
@@ -133,6 +133,13 @@ def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> Li
         # There are too many rows: look at the newest ones instead.
         shown = _rows_in_traces(api, kind_name, ids, "")
     return list(ids) if any(map(_has_facets, shown)) else []
+
+
+def _hides_facets(api: Api) -> bool:
+    """Whether rows of the server have facets that only `traces` shows: an empty answer about other
+    rows is not believed at once.
+    """
+    return any(place.shown == TRACES for place in api.capabilities.facets.places.values())
 
 
 def _rows_in_traces(

@@ -125,6 +125,22 @@ def test_a_sync_carries_the_first_facets_of_a_stream(tmp_path: Path) -> None:
         assert (sync(w).code, asked.texts) == (0, [])
 
 
+def test_an_empty_answer_of_a_server_that_hides_facets_is_not_believed(tmp_path: Path) -> None:
+    with living(tmp_path, projects=2, rows=3) as w:
+        hidden(w)
+        w.source.insert(LOGS, holder(w, LOGS), spans("n", 2, facets={"Task": "known"}))
+        assert sync(w).code == 0
+        w.source.insert(LOGS, holder(w, LOGS, 1), spans("m", 2, facets={"Task": "new"}))
+
+        def empty(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            is_aggregate = path == "/btql" and b"facets is not null" in raw and b"measures" in raw
+            return Answer(200, b'{"data": [], "schema": {}}') if is_aggregate else None
+
+        w.sandbox.refuse = empty
+        assert sync(w, "--full").code == 0
+        assert facets(w.dest, LOGS, twin(w, LOGS, 1)) == {"m 0": {"Task": "new"}}
+
+
 def test_a_row_whose_trace_is_too_large_to_show_its_facets_is_reported(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         hidden(w)
