@@ -24,6 +24,7 @@ from bt_migrate.objects.lists import PLANNED, Lists
 from bt_migrate.objects.user_map import shown_address
 
 ORGANIZATIONS = "organizations"
+UNKNOWN_KIND = "it names a kind of object that this version does not know"
 
 
 @dataclass
@@ -146,6 +147,8 @@ class Targets:
 
         Without a reason, the unresolved reference is a failure.
         """
+        if not targets:
+            return UNKNOWN_KIND
         if any(map(self.lists.is_awaited, targets)):
             return ""
         refused = [target for target in targets if target in self.lists.refusals]

@@ -27,6 +27,7 @@ from tests.support.row_runs import (
 from tests.support.syncs import LOGS, equal, holder, living, row, sync, twin
 
 LEVELS = 6_000
+UNKNOWN = "0a0a0a0a-0000-4000-8000-000000000001"
 ODD_IDS = ["\ud83d", "a\udc00b", "\x00", "'", "x" * 2000, "line\nbreak", "%s", "\u202e"]
 
 
@@ -196,3 +197,14 @@ def test_a_row_that_an_earlier_run_left_with_some_attachments_is_completed(tmp_p
         for row in w.dest.rows(LOGS, w.twin(LOGS, w.project)):
             keys = [file["key"] for file in row["metadata"]["files"]]
             assert [w.dest.attachment(key) for key in keys] == [b"\x00", b"\x01", b"\x02"]
+
+
+def test_an_origin_of_a_kind_that_is_not_known_yet_is_listed_and_is_no_failure(
+    tmp_path: Path,
+) -> None:
+    """No list of the API can hold its target: moving more would never complete the row."""
+    with world(tmp_path) as w:
+        origin = {"object_type": "brand_new", "object_id": UNKNOWN, "id": "x"}
+        w.source.insert("project_logs", w.project, [{"id": "r", "origin": origin}])
+        code = w.move("project_logs")
+        assert (code, told(w.root)) == (0, {"reference_to_unmovable": 1})
