@@ -99,6 +99,8 @@ def forms_of_key(key: str) -> List[str]:
         return []
     in_hex = key.encode().hex()
     forms = {key, quote(key), quote(key, safe=""), key[::-1], in_hex, in_hex.upper()}
+    # each character URL-encoded, also those that need not be
+    forms.update("".join(f"%{byte:{form}}" for byte in key.encode()) for form in ("02x", "02X"))
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         forms.add(encode(key.encode()).decode())
         # inside of a longer text there are three alignments; the characters at both ends mix with

@@ -52,6 +52,8 @@ def echoes() -> list[str]:
         KEY[::-1],
         KEY.encode().hex(),
         KEY.encode().hex().upper(),
+        "".join(f"%{byte:02x}" for byte in KEY.encode()),
+        "".join(f"%{byte:02X}" for byte in KEY.encode()),
         *(base64.b64encode(text.encode()).decode() for text in wrapped),
         *(base64.urlsafe_b64encode(text.encode()).decode() for text in wrapped),
     ]
