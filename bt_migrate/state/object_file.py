@@ -95,6 +95,11 @@ def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
     for source_id, entry in [*file.outcomes.items(), *file.earlier.items()]:
         if entry.outcome not in KNOWN_OUTCOMES:
             raise StateError(f"{path}: the outcome of {source_id[:60]} is not known; {WHAT_TO_DO}")
+        if len(entry.owner) not in (0, 2):
+            raise damaged(path, ShapeError(f"owner of {source_id[:60]} is no pair"))
+    for source_id, pair in file.fingerprints.items():
+        if len(pair) != 2:
+            raise damaged(path, ShapeError(f"fingerprints of {source_id[:60]} are no pair"))
     try:
         for findings in file.findings.values():
             for finding in findings:

@@ -106,6 +106,23 @@ def test_states_of_objects_of_another_shape_are_refused_by_name(moved: Path) -> 
     )
 
 
+@pytest.mark.parametrize("value", [[], ["a"], ["a", "b", "c"]])
+@pytest.mark.parametrize("place", ["fingerprints", "owner"])
+def test_pairs_of_another_length_are_refused_by_name(
+    place: str, value: List[str], moved: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "views_state.json"
+    data = json.loads(next(moved.glob("*/views_state.json")).read_text())
+    source_id = next(iter(data["fingerprints"]))
+    if place == "owner":
+        data["outcomes"][source_id]["owner"] = value or ["only the kind"]
+    else:
+        data["fingerprints"][source_id] = value
+    path.write_text(json.dumps(data))
+    with pytest.raises(StateError, match="views_state.json.*no pair"):
+        ObjectStates(path, "views", "beta").over_all_rounds()
+
+
 def test_checkpoints_of_another_shape_are_refused_by_name(moved: Path) -> None:
     path = moved / "beta" / "logs_state.json"
     assert wrong_readings(path, lambda: StreamState.open(path, {}).content()) == []
