@@ -116,6 +116,8 @@ class Pace:
     MOST_CREDITS = 20.0
     # When a probe is not answered for so long, another one is sent.
     PROBE_S = 5.0
+    # Waiting threads start sooner than that once they may.
+    LEAST_IDLE_S = 1.0
     # how often waiting threads ask whether the probe was answered
     PROBE_LOOK_S = 0.05
 
@@ -142,6 +144,10 @@ class Pace:
         # how many requests may start before the next answer; None: any number
         self._credits: Optional[float] = None
         self._taken_s = 0.0
+        # when the last answer or refusal came
+        self._heard_s = 0.0
+        # how long no request was wanted, in all: it says nothing about a limit
+        self._idle_s = 0.0
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next request may start, or until that is asked again."""
@@ -152,6 +158,9 @@ class Pace:
         return wait_s
 
     def take(self, now: float) -> None:
+        idle_s = now - max(self._taken_s, self._heard_s, self._next_s)
+        if self._taken_s and idle_s > self.LEAST_IDLE_S:
+            self._idle_s += idle_s
         self._taken_s = now
         if self._credits is not None:
             self._credits = max(0.0, self._credits - 1)
@@ -160,12 +169,13 @@ class Pace:
 
     def answered(self, started_s: float, now: float) -> None:
         self._answered += 1
+        self._heard_s = now
         if started_s < self._refused_s or not self._measures:
             return
         refused_s, answered = self._measures[-1]
         is_guess = len(self._measures) == 1
         if self._refusals and is_guess and not self._doubts:
-            self.interval_s = (now - refused_s) / max(self.LEAST_BURST, answered)
+            self.interval_s = (now - self._idle_s - refused_s) / max(self.LEAST_BURST, answered)
             self._next_s = now
         self._refusals = 0
         if self._credits is not None:
@@ -185,8 +195,9 @@ class Pace:
     ) -> float:
         """Returns the seconds after which a probe is sent: `pause_s`, or longer up to `most_s`."""
         is_new = started_s >= self._refused_s
+        self._heard_s = now
         if is_new and not self._refusals:
-            self._measure(now)
+            self._measure(now - self._idle_s)
         self._cost += 1
         if not is_new:
             # sent before the last refusal was known
@@ -201,7 +212,7 @@ class Pace:
         return pause_s
 
     def _measure(self, now: float) -> None:
-        """Sets the spacing from the time and the answers since an earlier refusal."""
+        """Sets the spacing from the (busy) time and the answers since an earlier refusal."""
         if self._measures and self._is_unrelated():
             self._forget()
         if self._measures:

@@ -14,7 +14,7 @@ from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple
 
 import pytest
 
-from bt_migrate.api.throttle import Refused, Throttle
+from bt_migrate.api.throttle import Pace, Refused, Throttle
 
 # Retry-After of a simulated 429: seconds, NONE, or REST, which is the time that is really left
 NONE, REST = None, "rest"
@@ -244,3 +244,17 @@ def test_a_refusal_at_the_start_does_not_slow_a_run_for_long() -> None:
 def test_a_server_without_limits_is_not_slowed() -> None:
     result = simulated(lambda now: None, NONE, requests=1000)
     assert (result.refused, result.seconds < 1000 * 0.13 / 10) == (0, True), result
+
+
+def test_time_in_which_no_request_was_wanted_is_no_part_of_a_spacing() -> None:
+    """Five requests every half minute, of which one is refused: it was 5 s."""
+    pace = Pace()
+    for burst_s in (100.0, 130.0, 160.0):
+        pace.take(burst_s)
+        pace.refused(burst_s, 1.0, burst_s)
+        now = burst_s
+        for _ in range(4):
+            now += pace.wait_s(now)
+            pace.take(now)
+            pace.answered(now, now + 0.05)
+    assert 0 < pace.interval_s < 1
