@@ -91,6 +91,11 @@ def count_by_object_query(
     return f"dimensions: {id_field}\n{count_query(kind, object_ids, bounds)}"
 
 
+def transactions_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:
+    """One row `{"xact": …, "rows": n}` for each transaction that last wrote rows of the objects."""
+    return f"dimensions: _xact_id as xact\n{count_query(kind, object_ids, bounds)}"
+
+
 def newest_query(kind: str, id_field: str, object_ids: Sequence[str]) -> str:
     """One row `{id_field: object id, "newest": last transaction}` for each object that has rows."""
     return "\n".join(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
-from bt_migrate.api.transactions import before_xact, xact_at, xact_of, xact_of_key
+from bt_migrate.api.transactions import before_xact, xact_at
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.model.json_object import JsonObject
@@ -42,6 +42,7 @@ from bt_migrate.rows.read import (
     unusable_answer,
 )
 from bt_migrate.rows.replay import replay_versions
+from bt_migrate.rows.rewritten import note_rewritten
 from bt_migrate.rows.slices import Slices
 from bt_migrate.rows.streams import (
     RowStream,
@@ -51,7 +52,6 @@ from bt_migrate.rows.streams import (
     open_copy,
     save_members,
 )
-from bt_migrate.state.sessions import KILLED_SLACK_S
 from bt_migrate.state.sync_marks import Round, mark_seconds
 
 log = logging.getLogger("bt_migrate.rows")
@@ -162,7 +162,7 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         shared.catalog.run.live.begin(member.state.header, member.state.counts["fetched"])
     try:
         _read_destinations(shared, members)
-        _read_rewritten(shared, members)
+        note_rewritten(shared, members)
         _read_source(shared, members)
         for member in members:
             if member.above is not None and member.state.failed and not member.error:
@@ -411,49 +411,6 @@ def _record_before(member: StreamCopy, rows: Sequence[JsonObject]) -> None:
     # In a run merged from shards, rows of this run lie among the older ones.
     if not member.state.counts["fetched"]:
         member.state.copy.before_key = rows[-1]["_pagination_key"]
-
-
-def _read_rewritten(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
-    """Note the rows that an earlier process sent and did not record, and that somebody edited.
-
-    The copy would send them again. The other rows that are not recorded were not written to since
-    they were inserted.
-    """
-    by_dest: Dict[str, StreamCopy] = {}
-    after: List[Optional[int]] = []
-    for member in members:
-        last = max([member.seen.last_dest_xact(member.stream.source_id), *_xacts_of(member)])
-        is_copy = member.above is None and not member.state.copy.replay
-        # A server that names no transactions would have to show all its rows.
-        if member.continues and is_copy and (last or not member.resuming):
-            by_dest[member.stream.dest_id] = member
-            after.append(before_xact(last, KILLED_SLACK_S) if last else None)
-    if not by_dest:
-        return
-    kind = members[0].stream.kind
-    bounds = bounds_of(shared.catalog, kind)
-    if None not in after:
-        bounds = replace(bounds, after_xact=min(xact for xact in after if xact))
-    selection = RowSelection(kind.name, list(by_dest), bounds)
-    limit = shared.catalog.settings.rows(kind.name).fetch_limit
-    for page in pages(shared.catalog.dest, selection, limit=limit):
-        shared.check()
-        for row in page.rows:
-            dest_id = row[kind.id_field] if len(by_dest) > 1 else next(iter(by_dest))
-            if not _is_as_sent(by_dest[dest_id], row):
-                by_dest[dest_id].rewritten[row["id"]] = remembered(kind, row)
-
-
-def _is_as_sent(member: StreamCopy, row: JsonObject) -> bool:
-    """Whether a row, if it is in no record of this copy, can only be one that the copy inserted."""
-    stream = member.stream
-    xact = xact_of(row.get("_xact_id"))
-    ours = stream.fresh or member.seen.inserted(stream.source_id, [row["id"]])
-    return xact in _xacts_of(member) or bool(ours and xact == xact_of_key(row["_pagination_key"]))
-
-
-def _xacts_of(member: StreamCopy) -> List[int]:
-    return member.state.copy.transactions
 
 
 def _log_end(member: StreamCopy) -> None:

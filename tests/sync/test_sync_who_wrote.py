@@ -10,7 +10,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import AtRequest, findings, run, run_with, runs
-from tests.support.row_runs import small_rows, told, world
+from tests.support.row_runs import WRITE, small_rows, told, world
 from tests.support.syncs import (
     DATASET,
     KINDS,
@@ -129,6 +129,28 @@ def test_an_edit_of_a_row_that_a_killed_copy_delivered_is_kept(at: int, tmp_path
         assert [finding["count"] for finding in findings(w.root, "row_differs")] == [1]
         again = run(w.sandbox, w.root, *command, **batches)
         assert w.dest.rows(DATASET, dataset) == list(there.values()), again.out
+
+
+def test_a_copy_that_continues_reads_only_what_the_destination_wrote_without_a_record(
+    tmp_path: Path,
+) -> None:
+    """One query names the transactions, one reads the rows of those that nobody recorded."""
+    with living(tmp_path, rows=600) as w:
+        place = AtRequest(30, "after", signal.SIGKILL, lambda _, path: path == "/logs3")
+        sizes = {
+            "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10",
+            "MIGRATION_EVENTS_FETCH_LIMIT": "50",
+        }
+        command = ("--resources", "datasets", "--max-concurrent", "1")
+        assert run_with(w, w.root, place, *command, **sizes).code == -signal.SIGKILL
+        w.sandbox.clear_requests()
+        end = run(w.sandbox, w.root, *command, "--no-verify", **sizes)
+        reads = [
+            request
+            for request in w.sandbox.requests
+            if request.org_name == WRITE and request.path == "/btql"
+        ]
+        assert (end.code, len(reads)) == (0, 2), end.last_words
 
 
 def test_a_row_that_a_person_wrote_again_with_the_same_content_is_not_deleted(
