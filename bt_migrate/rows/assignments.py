@@ -12,14 +12,16 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Seq
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resource_table import USERS
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.absent_rows import note_absent
 from bt_migrate.rows.decide import CHANGED_THERE
 from bt_migrate.rows.read import found_rows
-from bt_migrate.rows.rewrite import ASSIGNMENTS, is_assignment
+from bt_migrate.rows.rewrite import ASSIGNMENTS, insertable_row, is_assignment
 from bt_migrate.rows.unfinished import is_left_unfinished
 from bt_migrate.state.row_records import DeferredReference
 from bt_migrate.state.seen_rows import SeenRows
@@ -88,13 +90,14 @@ def late_assignments(
     there = rows_in_dest(catalog, state, ours)
     gone = gone_rows(catalog, state, there.missing(ids), USERS_ENDING)
     changed: Dict[str, Iterable[Key]] = {}
+    our_ids = written_last(state, seen, there.rows, ours)
     for row in rows:
         dest_row = there.rows.get(row.row_id)
         users = _assigned_users(dest_row) if dest_row else None
         if users == row.wanted:
             seen.forget_deferred(row.resolved)
         elif dest_row and row.is_left_as_written(users):
-            yield LateAssignment(row, xact_of(dest_row.get("_xact_id")) in ours[row.row_id])
+            yield LateAssignment(row, row.row_id in our_ids)
         elif dest_row:
             changed[row.row_id] = row.late.values()
         elif row.row_id in gone:
@@ -206,6 +209,30 @@ def our_transactions(
     delivered = seen.dest_xacts(state.header["source_id"], row_ids)
     all_rows = set(state.copy.transactions)
     return {row_id: {*all_rows, delivered.get(row_id, 0)} - {0} for row_id in row_ids}
+
+
+def written_last(
+    state: StreamState,
+    seen: SeenRows,
+    dest_rows: Mapping[str, JsonObject],
+    ours: Mapping[str, Set[int]],
+) -> Set[str]:
+    """Returns the ids of those of the destination's rows that this tool wrote last.
+
+    Its transaction shows that, `ours` as of `our_transactions`; where the server names none, the
+    content that was sent does.
+    """
+    sent = seen.sending(state.header["source_id"], list(dest_rows))
+    kind = ROW_KINDS[state.header["kind"]]
+    return {
+        row_id
+        for row_id, row in dest_rows.items()
+        if xact_of(row.get("_xact_id")) in ours[row_id]
+        or (
+            row_id in sent
+            and row_digest(insertable_row(kind, row)) == sent[row_id][0][:DIGEST_BYTES]
+        )
+    }
 
 
 def gone_rows(

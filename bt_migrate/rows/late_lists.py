@@ -21,6 +21,7 @@ from bt_migrate.rows.assignments import (
     our_transactions,
     rows_in_dest,
     rows_shown,
+    written_last,
 )
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.rewrite import can_be_merged, list_around, merged_at
@@ -77,6 +78,7 @@ def late_lists(
     copied = seen.outcomes_of(source_id, ids)
     ours = our_transactions(state, seen, ids)
     there = rows_in_dest(catalog, state, ours)
+    our_ids = written_last(state, seen, there.rows, ours)
     absent = source.missing(ids) | there.missing(ids)
     gone = gone_rows(catalog, state, absent, LISTS_ENDING)
     seen.forget_deferred(key for row_id in gone for item in pending[row_id] for key in item.keys)
@@ -91,7 +93,7 @@ def late_lists(
             if wanted is None or wanted == found or _is_spilled(dest_row, item.place):
                 seen.forget_deferred(item.keys if wanted is None else item.resolved)
             elif item.is_left_as_written(wanted, found):
-                yield late._replace(is_ours=xact_of(dest_row.get("_xact_id")) in ours[row_id])
+                yield late._replace(is_ours=row_id in our_ids)
             else:
                 leave_changed(state, seen, {row_id: item.keys})
 

@@ -72,6 +72,7 @@ def members(org: Any) -> List[str]:
     return sorted(user["email"] for user in org.objects("user"))
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_users_to_whom_something_refers_are_invited_and_everything_follows_in_one_start(
     tmp_path: Path,
 ) -> None:
