@@ -18,6 +18,7 @@ from bt_migrate.cli.terminal import print_result
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
 from bt_migrate.model.outcomes import CREATED, UPDATED
+from bt_migrate.report.advice import ROWS_DIFFER
 from bt_migrate.report.build import build_report, exit_code_of, started_part, status_of
 from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
@@ -104,10 +105,13 @@ def report_run(
     totals = report["totals"]
     wrote = bool({CREATED, UPDATED} & {*totals["objects"], *totals["rows"]})
     run.record.wrote = not run.record.dry_run and (wrote or run.record.wrote)
-    run.save()
-    write_report(run, report, settings.app_urls)
     code = code or EXIT_OK
     is_followed = runs.follows and not status and code in (EXIT_OK, EXIT_INCOMPLETE)
+    if is_followed and settings.since_last:
+        kept = [record for record in report["findings"] if record["kind"] == ROWS_DIFFER]
+        run.record.kept_findings, run.record.kept_round = kept, run.record.round + 1
+    run.save()
+    write_report(run, report, settings.app_urls)
     # The report of the next sync is about the whole run.
     if (is_followed and settings.since_last) or (settings.quiet and code == EXIT_OK):
         return code

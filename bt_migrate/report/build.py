@@ -23,6 +23,7 @@ from bt_migrate.report.advice import next_commands
 from bt_migrate.report.differences import (
     accepted_finding,
     difference_of_problem,
+    kept_findings,
     problems_of,
     settled_findings,
 )
@@ -179,7 +180,7 @@ def _findings(
     streams: Iterable[StreamState],
     row_plans: Iterable[Dict[str, Any]],
 ) -> List[Dict[str, Any]]:
-    return [
+    findings = [
         *(
             record
             for states in all_states
@@ -192,6 +193,8 @@ def _findings(
         *(record for plan in row_plans for record in plan["findings"]),
         *run.record.window_gaps,
     ]
+    # A sync may have met such a row again.
+    return findings + [record for record in kept_findings(run) if record not in findings]
 
 
 def _validation(record: RunRecord) -> Optional[Dict[str, Any]]:

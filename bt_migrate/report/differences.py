@@ -51,6 +51,14 @@ def known_differences(run: RunDirectory) -> List[Dict[str, Any]]:
     return list(by_key.values())
 
 
+def kept_findings(run: RunDirectory) -> List[Dict[str, Any]]:
+    """Returns what the sync before, whose report was not shown, found about rows that stay as they
+    are: the current sync does not read them again.
+    """
+    record = run.record
+    return record.kept_findings if record.kept_round == record.round else []
+
+
 def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:
     detail = ", ".join(problem.get("fields") or ())
     return {**_facts(problem), "outcome": problem["outcome"], "detail": detail}
@@ -113,6 +121,7 @@ def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:
         for record in stream_findings(stream.header, stream.findings):
             if is_of_rows(record):
                 yield difference_of_rows(record)
+    yield from map(difference_of_rows, kept_findings(run))
 
 
 def _of_comparison(run: RunDirectory) -> Iterator[Dict[str, Any]]:

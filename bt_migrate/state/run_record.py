@@ -84,6 +84,10 @@ class RunRecord(Identity):
     # ("": the whole list): nothing of them is expected
     not_listed: Dict[str, List[str]] = field(default_factory=dict)
     window_gaps: List[Dict[str, Any]] = field(default_factory=list)
+    # what the sync before number `kept_round` found and did not report, of rows that this one does
+    # not read again
+    kept_findings: List[Dict[str, Any]] = field(default_factory=list)
+    kept_round: int = 0
     validation: Optional[Dict[str, Any]] = None
     row_plans: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     estimate: Optional[Dict[str, Any]] = None
@@ -156,7 +160,7 @@ def _check_parts(record: RunRecord) -> None:
         if not is_folder_name(folder):
             raise ShapeError(f"{folder[:40]!r} is not the name of a folder")
     validation = record.validation or {}
-    for item in [*validation.get("findings", []), *record.window_gaps]:
+    for item in [*validation.get("findings", []), *record.window_gaps, *record.kept_findings]:
         check_finding(item)
     for text in (
         record.created,

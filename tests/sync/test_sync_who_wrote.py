@@ -8,7 +8,9 @@ from typing import Dict, Optional
 
 import pytest
 
+from bt_migrate.report.differences import known_differences
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.state.run_directory import RunDirectory
 from tests.support.orgs import AtRequest, findings, run, run_with, runs
 from tests.support.row_runs import WRITE, small_rows, told, world
 from tests.support.syncs import (
@@ -200,3 +202,24 @@ def test_undo_keeps_a_row_that_a_person_edited_right_after_its_delivery(
             1,
             ["r00003"],
         )
+
+
+def test_an_edit_that_a_finished_copy_kept_fails_the_start_whose_sync_follows(
+    tmp_path: Path,
+) -> None:
+    """The sync of the same start does not read the row again; that of the next start need not."""
+    with living(tmp_path, rows=60) as w:
+        place = AtRequest(2, "after", signal.SIGKILL, lambda _, path: path == "/logs3")
+        batches = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10"}
+        command = ("--since-last", "--resources", "datasets", "--max-concurrent", "1")
+        assert run_with(w, w.root, place, *command, **batches).code == -signal.SIGKILL
+        dataset = w.dest.objects("dataset")[0]["id"]
+        edited = w.dest.rows(DATASET, dataset)[-1]["id"]
+        merge(w.dest, DATASET, dataset, [{"id": edited, "metadata": {"by": "a person"}}])
+        end = sync(w, *command[1:], **batches)
+        assert (end.code, "exist with other content" in end.out) == (1, True), end.last_words
+        assert [found["count"] for found in findings(w.root, "row_differs")] == [1]
+        with RunDirectory(runs(w.root)[-1]) as moved:
+            assert [found["detail"] for found in known_differences(moved)] == ["rows: 1"]
+        again = sync(w, *command[1:], **batches)
+        assert (again.code, findings(w.root, "row_differs")) == (0, []), again.last_words
