@@ -85,7 +85,6 @@ def pagination_key(number: int) -> str:
     return f"p{number:0{KEY_DIGITS}d}"
 
 
-# assumption: rows_keep_key_and_created
 def xact_of_key(key: str) -> int:
     """Returns the transaction that inserted the row; an edit of it is a later one."""
     return XACT_PREFIX | key_number(key) >> 16

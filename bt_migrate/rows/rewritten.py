@@ -91,6 +91,7 @@ def _written(
     return None if 0 in written or len(written) >= MAX_LIMIT else written
 
 
+# assumption: rows_keep_key_and_created
 def _is_as_sent(member: StreamCopy, row: JsonObject) -> bool:
     """Whether a row, if it is in no record of this copy, can only be one that the copy inserted."""
     stream = member.stream
