@@ -179,16 +179,19 @@ def reason_to_leave(resource: Resource, left_as: str, existing: Mapping[str, Any
 
 
 def created_objects(context: UndoContext) -> List[CreatedObject]:
-    """Yields every object that the run created, also those that were deleted since."""
-    return [
-        created for states in context.run.all_objects() for created in _created(context, states)
-    ]
+    """Returns every object that the run created, also those that were deleted since."""
+    by_id: Dict[Tuple[str, str], CreatedObject] = {}
+    for states in context.run.all_objects():
+        for created in _created(context, states):
+            # What a list lacked may have been about to be created again.
+            by_id.setdefault((created.resource.name, created.dest_id), created)
+    return list(by_id.values())
 
 
 def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObject]:
     resource = BY_NAME[states.resource]
     outcomes = states.over_all_rounds()
-    for source_id, entry in outcomes.items():
+    for source_id, entry in [*outcomes.items(), *states.unlisted.items()]:
         if entry.outcome == CREATED:
             left_as = states.fingerprints.get(source_id, ["", ""])[1]
             yield CreatedObject(

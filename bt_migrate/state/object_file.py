@@ -62,6 +62,8 @@ class ObjectFile:
     outcomes: Dict[str, ObjectOutcome] = field(default_factory=dict)
     # outcomes of earlier rounds, see `ObjectStates.over_all_rounds`
     earlier: Dict[str, ObjectOutcome] = field(default_factory=dict)
+    # outcomes of earlier rounds with a destination id that the destination no longer listed
+    unlisted: Dict[str, ObjectOutcome] = field(default_factory=dict)
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     # -> destination id, of objects that a second pass completes
     deferred: Dict[str, str] = field(default_factory=dict)
@@ -92,7 +94,8 @@ def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
     if isinstance(content.get("intended"), list):
         del content["intended"]  # ids alone, of an earlier version: they prove nothing
     file = record_in(path, ObjectFile, content)
-    for source_id, entry in [*file.outcomes.items(), *file.earlier.items()]:
+    entries = [*file.outcomes.items(), *file.earlier.items(), *file.unlisted.items()]
+    for source_id, entry in entries:
         if entry.outcome not in KNOWN_OUTCOMES:
             raise StateError(f"{path}: the outcome of {source_id[:60]} is not known; {WHAT_TO_DO}")
         if len(entry.owner) not in (0, 2):

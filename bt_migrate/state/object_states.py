@@ -35,6 +35,7 @@ class ObjectStates:
         self.round = file.round
         self.outcomes = file.outcomes
         self.earlier = file.earlier
+        self.unlisted = file.unlisted
         self.findings = file.findings
         self.deferred = file.deferred
         self.left_out = file.left_out
@@ -48,6 +49,9 @@ class ObjectStates:
     def record(self, source_id: str, outcome: ObjectOutcome) -> None:
         """Set the outcome of one object, which replaces an earlier one."""
         with self.lock:
+            before = self.unlisted.get(source_id)
+            if before and before.dest_id == outcome.dest_id:
+                self.earlier[source_id] = self.unlisted.pop(source_id)
             self.outcomes[source_id] = outcome
 
     def note(self, source_id: str, findings: Sequence[Dict[str, Any]]) -> None:
@@ -113,9 +117,12 @@ class ObjectStates:
         return entry is not None and entry.outcome == CREATED
 
     def forget(self, source_id: str) -> None:
-        """The object's counterpart was deleted: outcomes of earlier syncs no longer hold."""
+        """The object's counterpart is not listed: outcomes of earlier syncs no longer hold, unless
+        an object of the same id is found after all.
+        """
         with self.lock:
-            self.earlier.pop(source_id, None)
+            if source_id in self.earlier:
+                self.unlisted[source_id] = self.earlier.pop(source_id)
 
     def settle(self, source_ids: Sequence[str]) -> None:
         """Sort outcomes and findings of objects that were created in parallel by this order."""
@@ -149,6 +156,7 @@ class ObjectStates:
             "id_mapping": self.id_mapping(),
             "outcomes": _plain(self.outcomes),
             "earlier": _plain(self.earlier),
+            "unlisted": _plain(self.unlisted),
             "findings": dict(self.findings),
             "deferred": dict(self.deferred),
             "left_out": dict(self.left_out),

@@ -12,8 +12,8 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
-from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
-from tests.support.row_runs import World
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, everything, findings
+from tests.support.row_runs import World, forbidding
 from tests.support.syncs import (
     DATASET,
     EXPERIMENT,
@@ -29,6 +29,7 @@ from tests.support.syncs import (
     sent,
     sync,
 )
+from tests.support.undoing import undo
 
 LIST_OF = {LOGS: "/v1/project", EXPERIMENT: "/v1/experiment", DATASET: "/v1/dataset"}
 LIST_OF["prompt"] = "/v1/prompt"
@@ -229,3 +230,37 @@ def test_a_prompt_that_is_listed_as_a_function_only_moves_as_the_prompt_that_it_
     assert (end.code, slugs) == (0, ["moved"]), end.last_words
     as_it_is(w)
     assert (sync(w, "--history", history).code, len(w.dest.objects("prompt"))) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "prompt"])
+def test_undo_removes_what_the_destination_did_not_list_for_one_night(
+    kind: str, tmp_path: Path
+) -> None:
+    """The sync of that night finds it again by its name; the run created it all the same."""
+    with living(tmp_path) as w:
+        add_prompt(w)
+        before = everything(w.dest)
+        first_sync(w)
+        listing(w, kind, ANSWERS["the list is empty"], DEST_KEY)
+        sync(w)
+        as_it_is(w)
+        end = sync(w)
+        assert (end.code, len(w.dest.objects("project"))) == (0, 1), end.last_words
+        done = undo(w, w.root, "--yes")
+        assert (done.code, everything(w.dest)) == (0, before), done.out + done.err
+
+
+@pytest.mark.parametrize("policy", ["keep", "update"])
+def test_undo_removes_what_the_last_sync_did_not_find(policy: str, tmp_path: Path) -> None:
+    """The destination's list lacked the project; with `update` creating it again failed."""
+    with living(tmp_path) as w:
+        before = everything(w.dest)
+        first_sync(w)
+        listing(w, LOGS, ANSWERS["the list is empty"], DEST_KEY)
+        w.sandbox.refuse = forbidding("p00", path="/v1/project", status=500)
+        sync(w, "--on-conflict", policy)
+        as_it_is(w)
+        w.sandbox.refuse = None
+        done = undo(w, w.root, "--yes")
+        assert (done.code, everything(w.dest)) == (0, before), done.out + done.err
+        assert done.out.count("delete: projects") == 1, done.out
