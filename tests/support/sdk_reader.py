@@ -21,11 +21,13 @@ def dataset_rows() -> List[Any]:
 
 
 def experiment_rows(name: str) -> List[Any]:
+    """A row that was sent in two requests is read as two versions, the newest first."""
     opened = braintrust.init(project="Alpha", experiment=name, open=True)
-    return sorted(
-        [row["id"], row["input"], row["output"], row["scores"], row["span_id"], row["created"]]
-        for row in opened
-    )
+    newest: Dict[str, Any] = {}
+    for row in opened:
+        newest.setdefault(row["id"], row)
+    names = ("id", "input", "output", "scores", "span_id", "created")
+    return sorted([row[name] for name in names] for row in newest.values())
 
 
 def prompt() -> Dict[str, Any]:
