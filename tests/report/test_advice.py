@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict
 
 import pytest
 
-from bt_migrate.config.options import PROGRAMS, SETTING_OPTIONS, Option
-from bt_migrate.config.settings import CONFLICTS, PEOPLE, SELECTION, SYNC
 from bt_migrate.model.resources import resources_by_phase
-from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.phases import ORDER
-from bt_migrate.report.advice import next_commands
-from bt_migrate.state.run_directory import RunDirectory
-from bt_migrate.state.run_record import RunRecord, Session, write_run
+from tests.support.next_commands import EQUAL, MISSING, UNEQUAL, commands, next_lines
 from tests.support.orgs import REPOSITORY
 
-KEPT = [option for option in SETTING_OPTIONS.values() if option.kept]
-RUN = "RUN"  # stands for the path of the run in the cases below
 DIFFERS = {"resource": "prompts", "outcome": "differs"}
 FAILED = {"resource": "prompts", "outcome": "failed"}
-EQUAL = {"equal": True, "arrived": True, "differences": []}
-UNEQUAL = {
-    "equal": False,
-    "arrived": False,
-    "differences": [{"resource": "prompts", "outcome": "differs"}],
-}
-MISSING = {**UNEQUAL, "differences": [{"resource": "rows of logs", "outcome": "missing"}]}
 CHANGED_SINCE = {
     **UNEQUAL,
     "differences": [
@@ -48,43 +34,6 @@ DIFFERS_AND_EXTRA = {
         {"resource": "logs", "outcome": outcome, "row": "r"} for outcome in ("differs", "extra")
     ],
 }
-
-
-def commands(folder: Path, started: str, arguments: str, status: str, **facts: Any) -> List[str]:
-    """Returns the commands of `next_lines` without their comments."""
-    found = next_lines(folder, started, arguments, status, **facts)
-    return [line.partition("  # ")[0] for line in found]
-
-
-def next_lines(
-    folder: Path,
-    started: str,
-    arguments: str,
-    status: str,
-    *,
-    report: Optional[Dict[str, Any]] = None,
-    session: Optional[Dict[str, Any]] = None,
-    before: str = "",
-    **record: Any,
-) -> List[str]:
-    path = folder / "runs" / "20260101_000000"
-    path.mkdir(parents=True)
-    side = RunSide("id", "name", "http://127.0.0.1:1")
-    window = record.pop("window", (None, None))
-    selection = Selection(["prompts"], [], *window, **record.pop("selection", {}))
-    sessions = [
-        Session("2026-01-01T00:00:00Z", program, words)
-        for program, *words in map(shlex.split, filter(None, before.split(";")))
-    ]
-    last = Session("2026-01-01T00:00:00Z", started, shlex.split(arguments), **(session or {}))
-    values = {"command": started, "sessions": [*sessions, last], "finished": False, **record}
-    write_run(
-        path / "run.json", RunRecord(side, side, selection, values.pop("dry_run", False), **values)
-    )
-    facts = {"status": status, "problems": [], "failed": [], "verification": None, **(report or {})}
-    found = next_commands(RunDirectory(path), facts)
-    return [line.replace(str(path), RUN) for line in found]
-
 
 CASES = [
     ("the demo", "migrate-all", "--demo", "completed", {}, "bin/validate"),
@@ -507,60 +456,3 @@ def test_every_command_exists_in_a_checkout_and_in_an_installed_package() -> Non
     names = {program.split("/")[-1].replace("bt-", "") for program in programs}
     assert [name for name in names if not (REPOSITORY / "bin" / name).is_file()] == []
     assert [name for name in names if f"\nbt-{name} = " not in scripts] == []
-
-
-# Options of these sections change what is moved. A run records its own window and folder, and the
-# command to run next has --since-last, or moves the rest after --no-rows.
-MOVING_SECTIONS = (SELECTION, SYNC, CONFLICTS, PEOPLE)
-NOT_REPEATED = (
-    "created_after", "created_before", "window", "fill_gaps", "tz", "no_rows", "since_last",
-)  # fmt: skip
-
-
-def test_an_option_that_changes_what_is_moved_is_declared_to_be_kept() -> None:
-    options = SETTING_OPTIONS.items()
-    moving = {name for name, option in options if option.section in MOVING_SECTIONS}
-    kept = {name for name, option in options if option.kept}
-    assert moving - kept == set(NOT_REPEATED)
-    assert kept - moving == {"yes", "preserve_order", "attachments"}
-
-
-def ends(own: str) -> Iterator[Tuple[str, str, str, Dict[str, Any]]]:
-    """(command, arguments, status, more) of starts after which `own` must be repeated."""
-    equal, unequal = {"verification": EQUAL}, {"verification": MISSING}
-    moved = {"before": f"migrate-all {own}", "command": "migrate-all"}
-    yield "migrate-all", own, "completed", {"finished": True, "report": equal}
-    yield "migrate-all", own, "completed", {"finished": True}
-    yield "migrate-all", own, "interrupted", {}
-    yield "migrate-all", own, "incomplete", {"report": unequal}
-    yield "migrate-all", own, "incomplete", {"finished": True, "report": unequal}
-    yield "migrate-all", f"--dry-run {own}", "completed", {"dry_run": True}
-    yield "verify", "", "completed", {**moved, "report": equal}
-    yield "verify", "", "incomplete", {**moved, "report": unequal}
-    yield "verify", "", "interrupted", moved
-
-
-@pytest.mark.parametrize("option", KEPT, ids=[option.dest for option in KEPT])
-def test_every_kept_option_is_repeated_whichever_program_recommends(
-    option: Option, tmp_path: Path
-) -> None:
-    own = f"{option.flag} 'a b*'" if option.metavar else option.flag
-    for number, (command, arguments, status, more) in enumerate(ends(own)):
-        (line,) = commands(tmp_path / str(number), command, arguments, status, **more)
-        program, *words = shlex.split(line)
-        is_sync = option.section != SYNC or "--since-last" in words
-        is_taken = option in PROGRAMS[program.replace("bin/", "")]
-        found = f"{own} " in f"{line} "
-        assert found == (is_taken and is_sync), (line, command, arguments, status)
-
-
-@pytest.mark.parametrize("program", [name for name in PROGRAMS if name.startswith("migrate-")])
-def test_a_phase_is_followed_with_every_option_that_the_next_one_takes(
-    program: str, tmp_path: Path
-) -> None:
-    taken = [option for option in PROGRAMS[program] if option.kept and option.section != SYNC]
-    own = " ".join(f"{item.flag} x" if item.metavar else item.flag for item in taken)
-    (line,) = commands(tmp_path, program, own, "completed", selection={"part": None})
-    following = PROGRAMS[shlex.split(line)[0].replace("bin/", "")]
-    wanted = {item.flag for item in taken if item in following}
-    assert wanted <= set(shlex.split(line)), line
