@@ -159,7 +159,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
     objects, stream = (json.loads(place.read_text(encoding="utf-8")) for place in places)
     derived = {"completed_ids", "failed_ids", "id_mapping"}, {"pagination_key"}
     named = (
-        {"resource", "project", "round", "earlier", "absent"},
+        {"resource", "project", "round", "earlier", "unlisted", "absent"},
         {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"}
         | {"read_new", "silent_since"},
     )  # a run of several rounds is not joined
