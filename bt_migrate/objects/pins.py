@@ -7,17 +7,19 @@ object, if earlier versions are asked for.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
-from bt_migrate.model.outcomes import WOULD_UPDATE
+from bt_migrate.model.outcomes import FAILED, WOULD_UPDATE
+from bt_migrate.model.references import Unresolved, rewrite
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.decide import writable_fields
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.version_content import aligned, dest_digest, source_digest
 
@@ -57,7 +59,7 @@ def may_be_mapped(catalog: Catalog, targets: Sequence[str]) -> bool:
 def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) -> Optional[str]:
     """Returns the destination's latest version if `version` is the source's and they are equal."""
     source = catalog.lists.source_object(resource, source_id)
-    if source is None or xact_of_version(version) < xact_of(source.get("_xact_id")):
+    if source is None or not _is_latest(source, version):
         return None
     dest_id = catalog.targets.resolve((resource.name,), source_id) or ""
     if dest_id.startswith(PLANNED):
@@ -71,6 +73,49 @@ def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) 
         return str(version) if _would_be_updated(catalog, source_id) else None
     xact = xact_of(now.get("_xact_id"))
     return version_like(version, xact) if xact else None
+
+
+def _is_latest(source: JsonObject, version: Any) -> bool:
+    return xact_of_version(version) >= xact_of(source.get("_xact_id"))
+
+
+def awaited_by_pins(
+    catalog: Catalog, resource: Resource, holder: Mapping[str, Any], removed: Sequence[str]
+) -> List[Unresolved]:
+    """Returns what can still move and must, before the `removed` versions are in the destination.
+
+    See `_awaited_by_latest`; each is at the path of the version.
+    """
+    return [
+        Unresolved(pin.path, targets, ref)
+        for pin in resource.pins
+        if pin.keeps_latest and pin.path in removed
+        for targets, ref in dict.fromkeys(_awaited_by_latest(catalog, pin, holder))
+    ]
+
+
+def _awaited_by_latest(
+    catalog: Catalog, pin: Pin, holder: Mapping[str, Any]
+) -> Iterator[Tuple[Tuple[str, ...], str]]:
+    """Yields (kinds, source id) of what the latest version of an object needs in the destination:
+    the object itself if its update failed, and the targets of its references.
+    """
+    targets = catalog.targets
+    source_id = targets.pinned(pin, holder) or ""
+    if not targets.resolve(pin.to, source_id):
+        return  # the reference to the object waits
+    for resource in (BY_NAME[name] for name in pin.to):
+        source = catalog.lists.source_object(resource, source_id)
+        if source is None or not _is_latest(source, holder[pin.path]):
+            continue
+        if any(states.outcome_of(source_id) == FAILED for states in catalog.run.all_objects()):
+            yield pin.to, source_id
+        fields = writable_fields(resource, source)
+        known_ids = targets.known_ids()
+        rewritten = rewrite(fields, resource, resolve=targets.resolve, known_ids=known_ids)
+        for reference in rewritten.unresolved:
+            if targets.may_resolve_later(reference.to, reference.id):
+                yield reference.to, reference.id
 
 
 def _would_be_updated(catalog: Catalog, source_id: str) -> bool:

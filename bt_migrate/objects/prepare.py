@@ -37,7 +37,7 @@ from bt_migrate.model.resources import (
 )
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
-from bt_migrate.objects.pins import resolve_version
+from bt_migrate.objects.pins import awaited_by_pins, resolve_version
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.sync_marks import ABSENCE_S
 
@@ -146,6 +146,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         known_ids=catalog.targets.known_ids(),
         resolve_version=partial(resolve_version, catalog),
     )
+    rewritten.unresolved += awaited_by_pins(catalog, resource, source, rewritten.pins)
     deferred = [
         reference
         for reference in rewritten.unresolved
@@ -212,8 +213,10 @@ def _rewriting_findings(
     rewritten: Rewritten,
     left_out: Sequence[Unresolved],
 ) -> Iterator[Dict[str, Any]]:
-    waits_for_owner = any(reference.path == "object_id" for reference in rewritten.unresolved)
-    for path in () if waits_for_owner else rewritten.pins:
+    waiting = {reference.path for reference in rewritten.unresolved}
+    for path in () if "object_id" in waiting else rewritten.pins:
+        if path in waiting:
+            continue
         kind, detail = "version_pin_removed", "it named a transaction of the source"
         if path in resource.needed:
             kind, detail = resource.without_version, _version_of(catalog, item)
