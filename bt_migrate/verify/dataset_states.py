@@ -34,28 +34,33 @@ STATES = "states of datasets"
 
 
 def compare_dataset_states(
-    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext, task: Task
+    migration: Migration, states: Sequence[ObjectPair], context: CompareContext, task: Task
 ) -> List[Comparison]:
-    """Returns a comparison for each project whose objects refer to dataset states on both sides.
+    """Returns a comparison for each project that has some of the `states`.
 
     `task` counts the states, for the screen.
     """
-    results = []
+    results: Dict[str, Comparison] = {}
+    for pair in states:
+        if pair.project not in results:
+            result = Comparison(STATES, pair.project, context.report, context.accepted)
+            results[pair.project] = result
+        _compare(migration, context, pair, results[pair.project])
+        task.step()
+    return list(results.values())
+
+
+def states_on_both_sides(
+    migration: Migration, projects: Sequence[ProjectPair]
+) -> Iterator[ObjectPair]:
+    """Yields the dataset states to which objects refer on both sides."""
     for project in projects:
         try:
-            pairs = _named_states(migration, project) if project.dest_id else {}
+            yield from (_named_states(migration, project) if project.dest_id else {}).values()
         except ApiError as error:
             if error.status >= 500:
                 raise
             # a refused list is in the comparison of its own kind
-            continue
-        if pairs:
-            result = Comparison(STATES, project.name, context.report, context.accepted)
-            for pair in pairs.values():
-                _compare(migration, context, pair, result)
-                task.step()
-            results.append(result)
-    return results
 
 
 State = Tuple[str, Optional[int], str, Optional[int]]  # (dataset, version) of both sides

@@ -36,7 +36,7 @@ from bt_migrate.state.run_files import VERIFY_FOLDER
 from bt_migrate.verify.copies import object_pairs
 from bt_migrate.verify.cost import cost_text
 from bt_migrate.verify.counts import compare_counts, count_both
-from bt_migrate.verify.dataset_states import compare_dataset_states
+from bt_migrate.verify.dataset_states import compare_dataset_states, states_on_both_sides
 from bt_migrate.verify.kept import KEPT_FOLDER, KeptRows
 from bt_migrate.verify.kinds import ObjectComparison, ReportTo
 from bt_migrate.verify.normalize import for_judging
@@ -135,9 +135,10 @@ def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, 
             _basis_of_digests(migration, objects, traces),
             migration.settings.checkpoint_interval,
         )
-        counts, rows = _compare_rows(migration, projects, context, kept)
+        states = list(states_on_both_sides(migration, projects))
+        counts, rows = _compare_rows(migration, projects, context, kept, states)
         with migration.run.live.working("states of datasets compared", None) as task:
-            objects += compare_dataset_states(migration, projects, context, task)
+            objects += compare_dataset_states(migration, states, context, task)
         return Compared(objects, counts, rows), kept
     finally:
         attachments.close()
@@ -293,9 +294,16 @@ def _by_day(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Dict[str, 
 
 
 def _compare_rows(
-    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext, kept: KeptRows
+    migration: Migration,
+    projects: Sequence[ProjectPair],
+    context: CompareContext,
+    kept: KeptRows,
+    states: Sequence[ObjectPair],
 ) -> Tuple[List[Comparison], List[Comparison]]:
-    """(comparisons of the numbers of rows, comparisons of rows)."""
+    """(comparisons of the numbers of rows, comparisons of rows).
+
+    `states` of datasets are compared later; what that costs is told with the rows.
+    """
     depth = migration.settings.depth
     pairs = [
         pair for project in projects if project.dest_id for pair in object_pairs(migration, project)
@@ -303,7 +311,7 @@ def _compare_rows(
     live = migration.run.live
     with ThreadPoolExecutor(GROUPS_AT_ONCE, thread_name_prefix="compare") as pool:
         if depth == "full":
-            return [], _compare_all_rows(pool, context, pairs, kept)
+            return [], _compare_all_rows(pool, context, pairs, kept, states)
         with live.working(OBJECTS_COUNTED, len(pairs)):
             counts, source = _compare_counts(pool, context, pairs)
         if depth == "sample":
@@ -328,6 +336,7 @@ def _compare_all_rows(
     context: CompareContext,
     pairs: Sequence[ObjectPair],
     kept: KeptRows,
+    states: Sequence[ObjectPair],
 ) -> List[Comparison]:
     """Compare every row; the counts of the source say which objects are read together."""
     live = context.catalog.run.live
@@ -340,7 +349,7 @@ def _compare_all_rows(
     _learn_facets(context, pairs)
     groups = list(read_groups(context.with_rows(pairs), counts))
     rows = context.counted_rows([pair.source_id for group in groups for pair in group])
-    log.info("%s", cost_text(context, groups), extra={"event": "cost", "rows": rows})
+    log.info("%s", cost_text(context, groups, states), extra={"event": "cost", "rows": rows})
     if kept.is_begun:
         log.info("continuing the comparison of an earlier start", extra={"event": "kept"})
     with live.working(ROWS_COMPARED, rows):
