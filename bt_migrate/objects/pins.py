@@ -13,7 +13,7 @@ from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
-from bt_migrate.model.outcomes import FAILED, WOULD_UPDATE
+from bt_migrate.model.outcomes import FAILED, UPDATED, WOULD_UPDATE
 from bt_migrate.model.references import Unresolved, rewrite
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
@@ -121,7 +121,8 @@ def _awaited_by_latest(
 def _would_be_updated(catalog: Catalog, source_id: str) -> bool:
     """Whether this is a plan, by which the object gets the source's content."""
     return catalog.settings.dry_run and any(
-        states.outcome_of(source_id) == WOULD_UPDATE for states in catalog.run.all_objects()
+        states.outcome_of(source_id) in (UPDATED, WOULD_UPDATE)
+        for states in catalog.run.all_objects()
     )
 
 

@@ -82,6 +82,21 @@ def test_an_assignment_waits_for_its_prompt_and_for_those_that_it_uses(
     assert "resuming run" in again.err
 
 
+def test_a_plan_moves_an_assignment_whose_prompt_it_completes(pair: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    user = prompt(pair.source, "user", prompt(pair.source, "tool")["id"])
+    pair.source.assign(user["id"], "production", user["_xact_id"])
+    refuse_writes_of(pair, b'"tool"')
+    assert run(pair.sandbox, root).code == 1
+
+    refuse_writes_of(pair)
+    plan = run(pair.sandbox, root, "--dry-run", "--new-run")
+    table = [line.split() for line in plan.out.splitlines()]
+    counts = [row[1:] for row in table if row[:1] == ["environment_assignments"]]
+    planned = [["1", "-", "-", "-", "1"]]
+    assert (plan.code, counts, findings(root, "version_not_moved")) == (0, planned, []), plan.out
+
+
 def test_an_assignment_waits_for_an_update_that_failed(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     user = prompt(pair.source, "user")
