@@ -26,11 +26,10 @@ def cost_text(
     `states` of datasets count as having the rows of the present one.
     """
     pairs = [pair for group in groups for pair in group]
-    what = plural(context.counted_rows([pair.source_id for pair in pairs]), "row")
-    what += f" and {plural(len(states), 'state')} of datasets" if states else ""
+    rows = plural(context.counted_rows([pair.source_id for pair in pairs]), "row")
     queries = sum(_queries(context, group) for group in groups)
     queries += sum(_queries(context, [state]) + QUERIES_OF_STATE for state in states)
-    return f"comparing {what}: {plural(queries, 'query')} a side, {_time_text(context, queries)}"
+    return f"comparing {rows}: {plural(queries, 'query')} a side, {_time_text(context, queries)}"
 
 
 def _queries(context: CompareContext, group: Sequence[ObjectPair]) -> int:
