@@ -28,6 +28,7 @@ from bt_migrate.migration.undo_objects import (
     UpdatedObject,
     created_objects,
     existing_objects,
+    note_doubtful,
     note_unknown_updates,
     updated_objects,
 )
@@ -65,6 +66,7 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
     context = _context(dest, run, settings)
     updated = updated_objects(context)
     note_unknown_updates(context)
+    note_doubtful(context)
     created = created_objects(context)
     deletes = decide_deletes(context, created)
     if settings.yes:

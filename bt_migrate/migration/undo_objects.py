@@ -280,3 +280,20 @@ def note_unknown_updates(context: UndoContext) -> None:
             if entry.outcome == UPDATED and source_id not in states.former:
                 text = object_text(BY_NAME[states.resource], "", entry.name, entry.dest_id)
                 context.remaining.append(f"{text}: updated; what it was is not known")
+
+
+def note_doubtful(context: UndoContext) -> None:
+    """Report the objects that count as found, and that nothing proves to be older than the run."""
+    for states in context.run.all_objects():
+        entries = states.over_all_rounds().values()
+        doubtful = [entry for entry in entries if entry.in_doubt and entry.outcome != FAILED]
+        if not doubtful:
+            continue
+        resource = BY_NAME[states.resource]
+        there = context.lists.objects(resource, {tuple(entry.owner) for entry in doubtful})
+        for entry in doubtful:
+            if entry.dest_id in there:
+                text = object_text(resource, states.project, entry.name, entry.dest_id)
+                context.remaining.append(
+                    f"{text}: the run may have created it; delete it if nobody else did"
+                )

@@ -186,7 +186,8 @@ class ObjectWriter:
                 path = object_path(resource, dest_object, item.dest_project_id)
                 dest_object = catalog.dest.get(path, check=object_with_id(dest_object["id"]))
             planned = plan_object(resource, item.source, action.body, dest_object)
-            return decided(catalog, resource, item.source, planned)
+            found = decided(catalog, resource, item.source, planned)
+            return replace(found, in_doubt=created.in_doubt)
         if resource is PROJECTS:
             catalog.lists.start_empty(dest_object["id"])
         catalog.written[item.source["id"]] = dest_object.get("_xact_id")
@@ -382,6 +383,7 @@ class ObjectWriter:
             versions=self.catalog.histories.written.get(source_id, 0),
             reason=action.reason if is_explained else "",
             fields=list(action.fields) if is_explained else [],
+            in_doubt=action.in_doubt,
             fingerprint=fingerprint_of_difference(resource, item.source, action, outcome),
         )
         item.states.record(source_id, entry)

@@ -16,9 +16,9 @@ from bt_migrate.objects.paths import object_path
 from bt_migrate.objects.proof import (
     FOUND_EXISTING,
     MARKED_IF_FOUND,
+    contradicts,
     created_seconds,
     date_is_of_creation,
-    is_created,
 )
 from bt_migrate.objects.write import look_up
 
@@ -27,10 +27,14 @@ GATEWAY_SLACK_S = 300  # between the Date of an answer, which may be a gateway's
 
 @dataclass(frozen=True)
 class Created:
-    """The destination's object, and whether our POST created it."""
+    """The destination's object, and whether our POST created it.
+
+    `in_doubt`: only the clock of the answers, which may be a gateway's, says that it did not.
+    """
 
     obj: Dict[str, Any]
     is_ours: bool
+    in_doubt: bool = False
 
 
 # assumption: existing_objects_are_returned, experiments_are_found
@@ -40,6 +44,7 @@ def create_object(
     """Call `post`, which POSTs the body, and find out whether that created the object."""
     was_absent = _was_absent(catalog, resource, body)
     floor_s = _date_floor_s(catalog, resource)
+    is_exact = catalog.creation_clock.least_s(time.time()) is not None
     answer = post()
     received_s = time.time()
     dest_object = _shown(catalog, resource, body, answer.json)
@@ -48,14 +53,13 @@ def create_object(
     marked = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
     # The answer to a first try may have been lost: then the second one finds what the first made.
     marked_found = marked and not (answer.sent_again and created_s)
-    is_ours = is_created(
-        resource, body, dest_object, marked_found=marked_found, since_sent=is_since
-    )
+    may_be_ours = not marked_found and not contradicts(resource, body, dest_object)
+    is_ours = may_be_ours and is_since
     if is_ours:
         catalog.creation_clock.note(created_s, received_s)
     elif not is_since:
         catalog.creation_clock.forget()
-    return Created(dest_object, is_ours)
+    return Created(dest_object, is_ours, in_doubt=may_be_ours and not (is_since or is_exact))
 
 
 def _was_absent(catalog: Catalog, resource: Resource, body: Mapping[str, Any]) -> bool:

@@ -36,7 +36,7 @@ class Action:
     """What is to be done with one source object.
 
     `fields` are those that differ, `body` is what POST sends, `existing` is the destination's
-    object as it is known.
+    object as it is known. `in_doubt`: POST showed that object, and may have created it.
     """
 
     resource: str
@@ -48,6 +48,7 @@ class Action:
     dest_id: Optional[str] = None
     body: Dict[str, Any] = field(default_factory=dict)
     existing: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    in_doubt: bool = False
 
 
 def natural_key(resource: Resource, obj: Mapping[str, Any]) -> NaturalKey:

@@ -72,22 +72,6 @@ def created_seconds(obj: Mapping[str, Any]) -> float:
     return seconds if "." in str(text) else seconds + 1.0
 
 
-def is_created(
-    resource: Resource,
-    sent: Mapping[str, Any],
-    answered: Mapping[str, Any],
-    *,
-    marked_found: bool,
-    since_sent: bool,
-) -> bool:
-    """Whether the POST of `sent` created the object in the answer.
-
-    `marked_found`: the header says that it was found, and the request was not sent twice.
-    `since_sent`: the date of the object, or a look-up, shows that it did not exist before.
-    """
-    return not marked_found and since_sent and not contradicts(resource, sent, answered)
-
-
 def contradicts(resource: Resource, sent: Mapping[str, Any], answered: Mapping[str, Any]) -> bool:
     """Whether an answer contains content that was not sent, in fields that only people fill in.
 

@@ -26,7 +26,8 @@ class ObjectOutcome:
     versions: int = 0  # how many earlier versions were written
     reason: str = ""
     fields: List[str] = field(default_factory=list)  # that differ, or that were written
-    in_doubt: bool = False  # failed, but the server may have created it all the same
+    # failed, or counts as found, but the server may have created it all the same
+    in_doubt: bool = False
     fingerprint: str = ""  # of both sides where they differ: by it a person accepts the difference
 
 

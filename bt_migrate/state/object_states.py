@@ -181,7 +181,8 @@ def _joined(before: Optional[ObjectOutcome], now: Optional[ObjectOutcome]) -> Ob
     both = (before.outcome, now.outcome)
     outcome = next((word for word in (CREATED, UPDATED) if word in both), now.outcome)
     owner = now.owner or before.owner
-    return replace(now, outcome=outcome, dest_id=before.dest_id, owner=owner)
+    in_doubt = outcome != CREATED and (before.in_doubt or now.in_doubt)
+    return replace(now, outcome=outcome, dest_id=before.dest_id, owner=owner, in_doubt=in_doubt)
 
 
 def _plain(records: Mapping[str, Any]) -> Dict[str, Any]:

@@ -134,6 +134,19 @@ def test_who_wrote_a_row_last_is_not_decided_by_clocks(pair: Pair, tmp_path: Pat
     )
 
 
+def test_an_experiment_that_nothing_proves_to_be_older_is_told(pair: Pair, tmp_path: Path) -> None:
+    """The first phase, in a project that exists; the dates of answers are an hour ahead."""
+    root = tmp_path / "runs"
+    for project in pair.source.objects("project"):
+        pair.dest.create("project", {"name": project["name"]})
+    shift_dates(pair.sandbox, 3600)
+    run(pair.sandbox, root, program="migrate_experiments")
+    names = [obj["name"] for obj in pair.dest.objects("experiment")]
+    done = undo(pair, root, "--yes")
+    told = [name for name in names if f"left: experiments '{name}'" in done.out]
+    assert (done.code, len(names) > 0, told) == (1, True, names), done.out
+
+
 def test_a_later_read_only_process_does_not_hide_changes(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
