@@ -14,7 +14,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS, NOT_KNOWN_THERE, READY_TO_ACTIVATE
 from bt_migrate.model.references import Path, attachment_places, value_at
 from bt_migrate.model.resource import OWNER, Resource
-from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
+from bt_migrate.model.resource_table import FUNCTIONS, PROJECTS, PROMPTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
     NaturalKey,
@@ -85,6 +85,10 @@ class KindComparer:
         prepared = prepare(catalog, resource, item)
         key = natural_key(resource, prepared.body if resource.key_holds_ids else item.source)
         existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
+        if existing is None and resource is PROJECTS:
+            # its name differs
+            known_id = catalog.ids.dest_id(resource.name, item.source["id"]) or ""
+            existing = catalog.index.object(resource, "", known_id)
         body = expected_body(catalog, resource, prepared, existing)
         misplaced = not_placeable(resource, item.source, body)
         if misplaced:
@@ -109,7 +113,7 @@ class KindComparer:
             catalog.ids.put(resource.name, item.source["id"], existing["id"])
         self._count_tolerated(item, prepared, existing)
         self._add_compared(item, prepared, existing, facts)
-        return key
+        return key if resource.key_holds_ids else natural_key(resource, existing)
 
     def _add_compared(
         self,

@@ -12,7 +12,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Dict, Iterator, List, Sequence, Tuple, TypeVar
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
@@ -196,14 +196,28 @@ def _project_pairs(migration: Migration) -> List[ProjectPair]:
         if resource.scope == "project" and settings.selects(resource.name)
     ]
     catalog.lists.prefetch([*REFERABLE, *kinds], [PROJECTS])
-    pairs = [
-        ProjectPair(
-            project, catalog.targets.resolve((PROJECTS.name,), project["id"]), project["name"]
-        )
+    resolved = [
+        (project, catalog.targets.resolve((PROJECTS.name,), project["id"]))
         for project in catalog.lists.projects()
+    ]
+    pairs = [
+        ProjectPair(project, dest_id or _renamed(migration, project["id"]), project["name"])
+        for project, dest_id in resolved
     ]
     catalog.lists.prefetch((), kinds, [pair.dest_id for pair in pairs if pair.dest_id])
     return pairs
+
+
+def _renamed(migration: Migration, source_id: str) -> Optional[str]:
+    """Returns the project of the run whose name differs, unless it is another one's counterpart."""
+    catalog = migration.catalog
+    dest_id = migration.run.objects(PROJECTS.name).dest_id_of(source_id)
+    if not catalog.index.object(PROJECTS, "", dest_id) or catalog.ids.source_id(
+        PROJECTS.name, dest_id
+    ):
+        return None
+    catalog.ids.put(PROJECTS.name, source_id, dest_id)
+    return dest_id
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,14 @@ def test_a_renamed_object_keeps_its_counterpart(kind: str, w: World) -> None:
     assert (sync(w).code, equal(w), len(sent(w))) == (0, True, 1)
 
 
+def test_only_the_name_of_a_kept_project_differs(w: World) -> None:
+    w.source.patch("project", w.project, {"name": "another name"})
+    kept = sync(w, "--full", "--on-conflict", "keep")
+    result = report(w.root)["verification"]
+    found = [(item["outcome"], item.get("fields")) for item in result["differences"]]
+    assert (kept.code, found) == (1, [("differs", ["name"])]), kept.last_words
+
+
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
 def test_a_new_object_with_the_old_name_of_a_renamed_one_is_never_mixed_with_it(
     kind: str, w: World
