@@ -391,10 +391,9 @@ class ObjectWriter:
         remember_fingerprints(self.catalog, resource, item, action, is_left_alone=is_left_alone)
         if dest_id:
             self._remember(item, action, dest_id, is_left_alone=is_left_alone)
-            # To be completed by the second pass.
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
             if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
-                item.states.deferred[source_id] = dest_id
+                item.states.deferred[source_id] = dest_id  # the second pass completes it
             left_before = self.catalog.earlier.left_out(resource.name, source_id)
             if ours or outcome == WOULD_CREATE or (outcome == FOUND and left_before):
                 note_left_out(self.catalog, resource, item, plan.prepared)

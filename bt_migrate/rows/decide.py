@@ -103,35 +103,31 @@ class RowDecider:
         counts, notes = end.of(object_id)
         ids = [row["id"] for row in rows]
         recorded = member.seen.outcomes_of(object_id, ids) if self._resumes(member) else {}
-        before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
-        before = {**member.rewritten, **before}
+        before = member.held_before(ids)
         encoded_rows = list(self._encoded(object_id, rows, notes, plain=plain))
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
-        is_fresh = member.stream.fresh
         judged = self._judged_all(object_id, encoded_rows, held)
         # Pending references of found rows: an earlier run may have left them unresolved.
         waiting: List[DeferredReference] = []
         for row, encoded, out in encoded_rows:
             seen_xact, outcome = recorded.get(row["id"], (-1, ""))
-            replayed = bool(member.state.copy.replay) and not member.replays
+            verdict = judged.get(row["id"])
+            replayed = member.state.copy.replay and not member.replays
             # A comment that is newer than the earlier state need not change the row's transaction.
-            may_lack_comments = replayed and bool(encoded.comments)
+            may_lack_comments = replayed and encoded.comments
             if outcome and seen_xact >= encoded.xact and not may_lack_comments:
                 counts[outcome] += 1
             elif outcome:
                 # A row of an earlier version was new to the destination.
                 yield encoded._replace(outcome=outcome if member.state.copy.replay else UPDATED)
-            elif row["id"] not in judged:
+            elif verdict is None or (verdict == FOUND and _is_unrecorded(member, row["id"])):
                 yield encoded
-            elif judged[row["id"]] == FOUND and is_fresh and row["id"] in member.rewritten:
-                # Sent twice by processes that were killed. It is sent again to be recorded.
-                yield encoded
-            elif judged[row["id"]] == UPDATED:
+            elif verdict == UPDATED:
                 member.state.copy.overwritten += 1
                 yield encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments))
             else:
-                counts[judged[row["id"]]] += 1
-                if judged[row["id"]] == DIFFERS:
+                counts[verdict] += 1
+                if verdict == DIFFERS:
                     digest = _digest_of_difference(row["id"], out, held[row["id"]])
                     notes.add_acceptable("row_differs", row["id"], digest)
                 else:
@@ -395,6 +391,11 @@ class RowDecider:
             for object_id, sizes in wanted.items()
             if not shown_ids.isdisjoint(sizes.keys() - dest_rows[object_id].keys())
         ]
+
+
+def _is_unrecorded(member: StreamCopy, row_id: str) -> bool:
+    """Whether killed processes sent the row twice. It is sent again to be recorded."""
+    return member.stream.fresh and row_id in member.rewritten
 
 
 def _with_refusals(rows: Sequence[NewRow], refusals: Refusals) -> List[NewRow]:

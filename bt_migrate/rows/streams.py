@@ -131,6 +131,14 @@ class StreamCopy:
                 self._seen = SeenRows(self.state.seen_path)
             return self._seen
 
+    def held_before(self, ids: Sequence[str]) -> Dict[str, bytes]:
+        """Returns row id -> digest of those rows that the destination holds and this copy did not
+        write, or did not write last.
+        """
+        compared = self.state.copy.compared
+        before = self.seen.before(self.stream.source_id, ids) if compared else {}
+        return {**self.rewritten, **before}
+
     @property
     def resuming(self) -> bool:
         """Whether rows were recorded before."""

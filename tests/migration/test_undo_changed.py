@@ -108,15 +108,20 @@ def test_changed_objects_are_left_and_reported_and_deleted_on_request(
         for row in there["project_logs" + alpha["id"]][0]
         if not row["id"].startswith("theirs")
     ] == ["0020", "0021", "0022", "0023", "0024", "0099"]
+    check_rows_of_others_are_named(pair, root, middle)
+    rest = undo(pair, root, "--yes", "--changed")
+    assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
+
+
+def check_rows_of_others_are_named(pair: Pair, root: Path, experiment: str) -> None:
+    there = everything(pair.dest)
     listed = undo(pair, root, "--changed")
     assert everything(pair.dest) == there  # nobody was asked, and --yes was not given
-    told = f"experiments 'middle' of 'Alpha/α' [{middle[:8]}], with 1 row of others"
+    told = f"experiments 'middle' of 'Alpha/α' [{experiment[:8]}], with 1 row of others"
     assert told in " ".join(listed.out.split()), listed.out
     assert "1 of these rows written by others" in " ".join(listed.out.split()), listed.out
     in_json = json.loads(undo(pair, root, "--changed", "--json").out)
     assert (in_json["done"], in_json["rows_of_others"]) == (False, 1)
-    rest = undo(pair, root, "--yes", "--changed")
-    assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
 
 
 @pytest.mark.usefixtures("data_plane")
