@@ -14,9 +14,10 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.create import GATEWAY_SLACK_S
 from bt_migrate.objects.owned import Owner, owner_groups
 from bt_migrate.objects.paths import list_of_owner
-from bt_migrate.objects.proof import FOUND_EXISTING
+from bt_migrate.objects.proof import FOUND_EXISTING, created_seconds
 
 PROJECT_OWNER_TYPE = "project"
 # A project without a name is refused with this text if the key may write.
@@ -53,7 +54,9 @@ def write_right(dest: Api) -> str:
             return "yes"
         return f"unknown ({_reason(error)})"
     project = made.json if isinstance(made.json, dict) else {}
-    is_new = FOUND_EXISTING not in {name.lower() for name in made.headers}
+    created_s = created_seconds(project)
+    is_old = 0 < created_s < dest.clock.earliest_s() - GATEWAY_SLACK_S
+    is_new = not is_old and FOUND_EXISTING not in {name.lower() for name in made.headers}
     if project.get("id") and not project.get("name") and is_new:
         dest.delete(f"/v1/project/{project['id']}")
         return "yes"

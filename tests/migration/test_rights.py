@@ -65,16 +65,17 @@ def test_an_answer_that_cannot_be_judged_is_said_to_be_unknown(
 
 
 @pytest.mark.parametrize(
-    ("name", "headers", "deleted", "right"),
+    ("fields", "headers", "deleted", "right"),
     [
-        (None, {}, True, "yes"),
-        ("", {}, True, "yes"),
-        ("theirs", {}, False, "unknown ("),
-        (None, {"x-bt-found-existing": "true"}, False, "unknown ("),
+        ({"name": None}, {}, True, "yes"),
+        ({"name": ""}, {}, True, "yes"),
+        ({"name": "theirs"}, {}, False, "unknown ("),
+        ({"name": None}, {"x-bt-found-existing": "true"}, False, "unknown ("),
+        ({"name": None, "created": "2020-01-01T00:00:00Z"}, {}, False, "unknown ("),
     ],
 )
 def test_a_project_that_a_server_creates_without_a_name_is_deleted_at_once(
-    name: Optional[str],
+    fields: Dict[str, Optional[str]],
     headers: Dict[str, str],
     deleted: bool,
     right: str,
@@ -82,7 +83,7 @@ def test_a_project_that_a_server_creates_without_a_name_is_deleted_at_once(
     tmp_path: Path,
 ) -> None:
     """Left there, it would end this and each later start: a project needs a name."""
-    project = {"id": "0b0b0b0b-0000-4000-8000-000000000001", "name": name}
+    project = {"id": "0b0b0b0b-0000-4000-8000-000000000001", **fields}
     made: List[dict] = []
     deletions: List[str] = []
 
