@@ -86,7 +86,12 @@ class RowEncoder:
         self._kind = kind
         self._split = FieldSplit(kind)
         self._resolve = resolve or catalog.targets.resolve
-        self._known_ids = catalog.targets.known_ids()
+        self._resolve_version = partial(resolve_version, catalog)
+        self._rewrite_row = partial(
+            rewrite_row,
+            known_ids=catalog.targets.known_ids(),
+            new_names=catalog.settings.rename_projects,
+        )
         self._known_tails = catalog.targets.known_tails(UUID_HEAD_DIGITS)
         self._copies_attachments = catalog.settings.attachments
         self._max_row_bytes = catalog.settings.max_row_bytes
@@ -151,11 +156,7 @@ class RowEncoder:
     def _rewrite(self, draft: Draft) -> List[DeferredReference]:
         out = draft.fields
         merge_values = kept_for_merges(out)
-        new_names = self._catalog.settings.rename_projects
-        resolve_version_of = partial(resolve_version, self._catalog)
-        rewritten = rewrite_row(
-            out, self._resolve, self._known_ids, new_names, resolve_version=resolve_version_of
-        )
+        rewritten = self._rewrite_row(out, self._resolve, self._resolve_version)
         removed = list(rewritten.pins)
         deferred = []
         for path, targets, ref in rewritten.unresolved:
@@ -184,11 +185,7 @@ class RowEncoder:
     def rewritten(self, row: JsonObject) -> Dict[str, Any]:
         """Returns the insertable fields of a row with the references that resolve now."""
         out = insertable_row(self._kind, row)
-        resolve_version_of = partial(resolve_version, self._catalog)
-        new_names = self._catalog.settings.rename_projects
-        rewrite_row(
-            out, self._resolve, self._known_ids, new_names, resolve_version=resolve_version_of
-        )
+        self._rewrite_row(out, self._resolve, self._resolve_version)
         return out
 
     def late_references(self, row: JsonObject) -> Dict[Path, Optional[str]]:
@@ -200,14 +197,7 @@ class RowEncoder:
         out = insertable_row(self._kind, row)
         if not (may_hold_references(out) or self._names_source(encode(out))):
             return {}
-        new_names = self._catalog.settings.rename_projects
-        rewrite_row(
-            out,
-            self._resolve_marked,
-            self._known_ids,
-            new_names,
-            resolve_version=self._version_marked,
-        )
+        self._rewrite_row(out, self._resolve_marked, self._version_marked)
         late: Dict[Path, Optional[str]] = {}
         origin = out.get("origin")
         if isinstance(origin, dict):
@@ -230,7 +220,7 @@ class RowEncoder:
         return None if self._resolve(targets, ref) is None else RESOLVED_MARK
 
     def _version_marked(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
-        dest_version = resolve_version(self._catalog, pin, holder, version)
+        dest_version = self._resolve_version(pin, holder, version)
         return RESOLVED_MARK if dest_version is not None else None
 
     def is_left_unfinished(
@@ -241,9 +231,8 @@ class RowEncoder:
         late: Mapping[Path, Optional[str]],
     ) -> bool:
         """Whether the destination's row is this row as an earlier run left it unfinished."""
-        dest_org_id = self._catalog.dest.org_id
         keys = [reference["key"] for reference in row.attachments]
-        source_keys = {dest_attachment_key(dest_org_id, key): key for key in keys}
+        source_keys = _source_keys(keys, self._catalog.dest.org_id)
         return is_left_unfinished(out, insertable_row(self._kind, there), late, source_keys)
 
     # -- attachments
@@ -323,10 +312,15 @@ def spill_key(dest_org_id: str, object_id: str, row_id: str, name: str) -> str:
     return str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
 
 
+def _source_keys(keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:
+    """Returns the destination's key of an attachment -> the source's."""
+    return {dest_attachment_key(dest_org_id, key): key for key in keys}
+
+
 def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:
     """Returns source key -> path at which the encoded row refers to that attachment."""
     row = json.loads(body)
-    source_keys = {dest_attachment_key(dest_org_id, key): key for key in keys}
+    source_keys = _source_keys(keys, dest_org_id)
     paths = {}
     for path in attachment_places(row):
         key = value_at(row, path)["key"]
@@ -337,7 +331,7 @@ def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:
     """Returns the encoded row with the source's keys of attachments that could not be copied."""
-    source_keys = {dest_attachment_key(dest_org_id, key): key for key in failed_keys}
+    source_keys = _source_keys(failed_keys, dest_org_id)
     row = json.loads(body)
     for path in attachment_places(row):
         reference = value_at(row, path)

@@ -160,10 +160,10 @@ def _audit_action(entry: Any) -> str:
 def rewrite_row(
     row: Dict[str, Any],
     resolve: Resolve,
+    resolve_version: ResolveVersion = no_version,
+    *,
     known_ids: Mapping[str, Tuple[str, ...]],
     new_names: Optional[Mapping[str, str]] = None,
-    *,
-    resolve_version: ResolveVersion = no_version,
 ) -> RewriteNotes:
     """Rewrite the references of an insertable row in place.
 

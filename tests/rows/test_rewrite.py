@@ -44,7 +44,7 @@ def unresolved(notes: RewriteNotes) -> list:
 
 def rewritten(row: Dict[str, Any]) -> Tuple[Dict[str, Any], RewriteNotes]:
     out = copy.deepcopy(row)
-    return out, rewrite_row(out, resolve, KNOWN)
+    return out, rewrite_row(out, resolve, known_ids=KNOWN)
 
 
 SPAN = {
@@ -247,7 +247,7 @@ def test_versions_of_the_origin_and_of_the_prompt_become_those_of_the_destinatio
     def resolve_version(pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
         return f"{version} of {holder[pin.of[0]]} in {' or '.join(pin.to)}"
 
-    notes = rewrite_row(row, resolve, KNOWN, resolve_version=resolve_version)
+    notes = rewrite_row(row, resolve, resolve_version, known_ids=KNOWN)
     text = f"of {PROMPT} in functions or prompts"
     assert (row["origin"]["_xact_id"], row["metadata"]["prompt"]["version"], notes) == (
         f"1 {text}",
@@ -297,7 +297,7 @@ def test_review_assignments_are_mapped_and_users_without_counterpart_are_reporte
 def test_the_parent_of_an_opentelemetry_span_is_rewritten(parent: Any, expected: Any) -> None:
     row = {"id": "r", "metadata": {"braintrust.parent": parent}}
     assert may_hold_references(row)
-    rewrite_row(row, resolve, KNOWN, {"beta": "Gamma"})
+    rewrite_row(row, resolve, known_ids=KNOWN, new_names={"beta": "Gamma"})
     assert row["metadata"] == {"braintrust.parent": expected}
 
 
@@ -335,7 +335,7 @@ def test_the_source_row_is_not_changed_through_its_shared_values() -> None:
         },
     }
     before = copy.deepcopy(source)
-    rewrite_row(insertable_row(ROW_KINDS["logs"], source), resolve, KNOWN)
+    rewrite_row(insertable_row(ROW_KINDS["logs"], source), resolve, known_ids=KNOWN)
     assert source == before
 
 
