@@ -55,8 +55,9 @@ from bt_migrate.migration.windows import report_window, windowed_kinds, without_
 from bt_migrate.model.date_windows import iso
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.objects.lists import Lists
-from bt_migrate.report.advice import LastStart, again_as_plan
+from bt_migrate.report.advice import again_as_plan
 from bt_migrate.report.display import duration_text
+from bt_migrate.report.last_start import LastStart
 from bt_migrate.report.plan_check import log_rows_grew, plan_digest, read_plan, refuse_changes
 from bt_migrate.report.plan_file import build_plan
 from bt_migrate.rows.estimate import Listed, estimate

@@ -6,20 +6,18 @@ The decision depends on how the last start ended and on what is not complete.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.config.options import PROGRAMS
 from bt_migrate.errors import RIGHT_REFUSED
 from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_LIST_REFUSED
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, SELECTABLE, resources_by_phase
-from bt_migrate.report.arguments import KEPT, accepted_by, flags_of, only, values_of, without
-from bt_migrate.report.display import shell_word
+from bt_migrate.report.arguments import KEPT, only, values_of, without
+from bt_migrate.report.last_start import LastStart, is_part, last_start
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
-from bt_migrate.state.run_record import RunRecord, Session, read_run
+from bt_migrate.state.run_record import RunRecord, read_run
 
 DRIVER = "migrate-all"
 VALIDATE = "validate"
@@ -29,7 +27,6 @@ ONLY_OF_PLAN = ("--dry-run", "--plan-out", "--fail-on-loss", "--new-run")
 WINDOW = ("--created-after", "--created-before", "--window", "--tz", "--fill-gaps")
 # Options that a run records, so that a resumed run does not need them.
 KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
-ONLY_OF_PART = ("--shard", "--no-rows")
 # Options that may leave out the target of a reference.
 NARROWING = ("--resources", "--projects", "--exclude-resources", "--exclude-projects")
 SINCE_LAST = "--since-last"
@@ -58,36 +55,9 @@ DELETED = re.compile(r"destination: .* was deleted, or the key")
 SHARDS = 4
 
 
-@dataclass(frozen=True)
-class LastStart:
-    """The command line of the last start of the run, and its error.
-
-    `kept_before`: options of earlier starts that change what is moved.
-    """
-
-    command: str
-    arguments: Sequence[str]
-    # "bin/" in a checkout, "bt-" where the package is installed.
-    prefix: str
-    error: str
-    kept_before: Sequence[str] = ()
-
-    def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
-        """Returns the command with what was kept before, and the arguments that it accepts."""
-        options = PROGRAMS[command]
-        given = {argument.partition("=")[0] for argument in arguments}
-        kept_flags = [option.flag for option in options if option.kept and option.flag not in given]
-        arguments = [*only(self.kept_before, kept_flags), *arguments]
-        words = map(shell_word, [self.prefix + command, *accepted_by(command, arguments)])
-        return f"{' '.join(words)}  # {comment}"
-
-    def again(self, arguments: Sequence[str], comment: str) -> str:
-        return self.line(self.command, arguments, comment)
-
-
 def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
     """Returns the command to run next, with a comment. `report` lacks only `next_commands`."""
-    start = _last_start(run.record)
+    start = last_start(run.record)
     if run.record.undone:
         if "ended" in run.record.undone:
             return []
@@ -106,41 +76,6 @@ def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
     if report["status"] == "incomplete":
         return [_after_incomplete(start, run, report)]
     return [_after_success(start, run, report)]
-
-
-def _last_start(record: RunRecord) -> LastStart:
-    """Returns the last start of the run.
-
-    Unless the run is a part (a shard, or objects without rows), it is returned without --shard and
-    --no-rows: a run that bin/merge-runs joined has the starts of its parts, and is whole.
-    """
-    session = record.sessions[-1] if record.sessions else None
-    command = session.command if session else record.command
-    arguments = list(session.arguments) if session else []
-    if not _is_part(record):
-        arguments = without(arguments, ONLY_OF_PART)
-    prefix = session.prefix if session else "bin/"
-    error = (session.error if session else None) or ""
-    return LastStart(command, arguments, prefix, error, _kept_before(record.sessions))
-
-
-def _kept_before(sessions: Sequence[Session]) -> List[str]:
-    """Returns the options of KEPT that starts before the last one gave, with their values.
-
-    For each option, only the last `migrate-…` start whose program accepts it counts. If that is the
-    last start of all, the option is not returned: the caller has the arguments of that start.
-    """
-    moves = [session for session in sessions if session.command.startswith("migrate-")]
-    words: List[str] = []
-    for flag in KEPT:
-        accepting = [session for session in moves if flag in flags_of(session.command)]
-        if accepting and accepting[-1] is not sessions[-1]:
-            words += only(accepting[-1].arguments, [flag])
-    return words
-
-
-def _is_part(record: RunRecord) -> bool:
-    return record.shard is not None or record.selection.part is not None
 
 
 def _after_plan(start: LastStart, status: str) -> str:
@@ -302,7 +237,7 @@ def _same_run(start: LastStart, run: RunDirectory) -> List[str]:
 
 
 def _is_open(start: LastStart, record: RunRecord) -> bool:
-    if record.round or _is_part(record):
+    if record.round or is_part(record):
         return True
     if start.command == DRIVER:
         return not record.finished
@@ -422,7 +357,7 @@ def _objects_that_differ(differences: Iterable[Mapping[str, Any]]) -> List[str]:
 
 def after_accepting(run: RunDirectory) -> List[str]:
     """Returns the command to run after differences were accepted."""
-    start = _last_start(run.record)
+    start = last_start(run.record)
     if start.command == VERIFY:
         return [start.again(start.arguments, "compares again")]
     return [start.again(_same_run(start, run), "ends with 0 if nothing else is open")]
@@ -486,7 +421,7 @@ def _join(start: LastStart, run: RunDirectory) -> str:
     parts = [
         folder
         for folder in folders
-        if any(_is_part(read_run(path)) for path in folder.glob(f"*/{RUN_FILE}"))
+        if any(is_part(read_run(path)) for path in folder.glob(f"*/{RUN_FILE}"))
     ]
     arguments = [*map(str, parts), "--state-dir", str(root / "whole")]
     return start.line("merge-runs", arguments, "joins the runs once all shards are done")
