@@ -13,7 +13,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
-from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
+from bt_migrate.model.outcomes import CREATED, FAILED, OPEN_OUTCOMES, UPDATED
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.decide import differing, display_name, fingerprint, natural_key
@@ -199,7 +199,7 @@ def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObje
             )
     for source_id in states.intended:
         # the process was killed, or the server failed, before the outcome was known
-        if source_id not in outcomes or outcomes[source_id].outcome == FAILED:
+        if source_id not in outcomes or outcomes[source_id].outcome in OPEN_OUTCOMES:
             yield from _created_by_intent(context, resource, states, source_id)
 
 

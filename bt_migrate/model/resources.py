@@ -32,6 +32,11 @@ SELECTABLE: Tuple[str, ...] = tuple(
 )
 
 
+_VERSIONED = [place for place, kind in enumerate(OBJECT_RESOURCES) if kind.versioned]
+# The kinds that move after all kinds with versions.
+AFTER_VERSIONED = frozenset(kind.name for kind in OBJECT_RESOURCES[max(_VERSIONED) + 1 :])
+
+
 @dataclass(frozen=True)
 class RowKind:
     """One of the three kinds of rows. The same engine reads, rewrites and inserts all of them."""

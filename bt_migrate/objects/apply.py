@@ -18,6 +18,7 @@ from bt_migrate.model.outcomes import (
     FAILED,
     FOUND,
     UPDATED,
+    WAITING,
     WOULD_CREATE,
     WOULD_UPDATE,
 )
@@ -387,12 +388,13 @@ class ObjectWriter:
             fingerprint=fingerprint_of_difference(resource, item.source, action, outcome),
         )
         item.states.record(source_id, entry)
-        is_left_alone = outcome == DIFFERS
+        is_left_alone = outcome in (DIFFERS, WAITING)
         remember_fingerprints(self.catalog, resource, item, action, is_left_alone=is_left_alone)
         if dest_id:
             self._remember(item, action, dest_id, is_left_alone=is_left_alone)
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
-            if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
+            is_incomplete_there = plan.prepared.deferred or unwritten
+            if outcome != WAITING and (is_incomplete_there or (ours and action.verb == DIFFERS)):
                 item.states.deferred[source_id] = dest_id  # the second pass completes it
             left_before = self.catalog.earlier.left_out(resource.name, source_id)
             if ours or outcome == WOULD_CREATE or (outcome == FOUND and left_before):

@@ -29,7 +29,7 @@ from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import ApiError
 from bt_migrate.model.activation import deletes_rows, missing_words
-from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED
+from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED, WAITING
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
 from bt_migrate.model.resources import ROW_KINDS
@@ -344,11 +344,12 @@ class _LevelCopy:
             future.result()
             self.writer.catalog.run.live.step(_unit(self.writer.resource))
             self.on_created(item)
-        done = {
-            item.source["id"]
-            for item in batch.items
-            if not item.states.outcomes[item.source["id"]].in_doubt
-        }
+        done = set()
+        for item in batch.items:
+            entry = item.states.outcomes[item.source["id"]]
+            # Of an object that waits, an earlier start may have written some versions.
+            if not entry.in_doubt and entry.outcome != WAITING:
+                done.add(item.source["id"])
         for states in _states_of(batch.items):
             states.intended = {
                 source_id: intent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Set
 
+from bt_migrate.model.references import Unresolved
 from bt_migrate.objects.version_lists import VersionLists
 
 
@@ -18,10 +19,16 @@ class Histories:
     written: Dict[str, int] = field(default_factory=dict)
     # objects that existed before and got newer versions
     continued: Set[str] = field(default_factory=set)
+    # what objects wait for of which no version is written yet
+    waiting: Dict[str, List[Unresolved]] = field(default_factory=dict)
     # why a version could not be written
     failures: Dict[str, str] = field(default_factory=dict)
     # findings about earlier versions
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
+
+    def lack_versions(self, source_id: str) -> bool:
+        """Whether versions of the object are missing in the destination and can still come."""
+        return source_id in self.failures or source_id in self.waiting
 
     def findings_only_earlier(
         self, source_id: str, latest: List[Dict[str, Any]]

@@ -19,11 +19,12 @@ from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.model.references import UUID, strings
+from bt_migrate.model.references import UUID, Unresolved, strings
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.apply import ObjectWriter
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
+from bt_migrate.objects.history_waits import needed_first
 from bt_migrate.objects.pins import pairs_of_versions, read_version_lists
 from bt_migrate.objects.plan import counterpart, holder_of_slug, may_rename
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
@@ -51,7 +52,8 @@ def copy_histories(
     projects = {(obj.item.source["project_id"], obj.item.dest_project_id) for obj in candidates}
     read_version_lists(catalog, projects)
     planned = catalog.lists.at_once(lambda obj: _planned(catalog, obj), candidates)
-    histories = [history for history in planned if history is not None and history.versions]
+    missing = [history for history in planned if history is not None and history.versions]
+    histories = _ready(catalog, missing)
     for history in histories:
         catalog.histories.written[history.source_id] = len(history.versions)
     if histories and not catalog.settings.dry_run:
@@ -126,13 +128,31 @@ def _planned(catalog: Catalog, target: _Target) -> Optional[History]:
     if target.existing is None:
         return None
     try:
-        if not target.existing:
-            return History(resource, item, _source_versions(catalog, resource, item))
-        return _continued(catalog, resource, item, target.existing)
+        if target.existing:
+            history = _continued(catalog, resource, item, target.existing)
+        else:
+            history = History(resource, item, _source_versions(catalog, resource, item))
+        return history and _without_unmovable(catalog, history)
     except ApiError as error:
         # A version that cannot be read: nothing of the object is written.
         catalog.histories.failures[item.source["id"]] = str(error)
         return None
+
+
+def _without_unmovable(catalog: Catalog, history: History) -> History:
+    """Leave out and report the versions that the API cannot carry."""
+    resource, item = history.resource, history.item
+    movable = []
+    for version in history.versions:
+        reason = resource.cannot_move(version)
+        if not reason:
+            movable.append(version)
+            continue
+        detail = f"a version of {version.get('created')}: {reason}"
+        record = object_finding(resource, item, "earlier_versions", detail=detail)
+        catalog.histories.findings.setdefault(history.source_id, []).append(record)
+    history.versions[:] = movable
+    return history
 
 
 def _source_versions(
@@ -246,6 +266,31 @@ def _states_of(histories: Sequence[History]) -> List[ObjectStates]:
 
 
 # -- the order of versions
+
+
+def _ready(catalog: Catalog, histories: Sequence[History]) -> List[History]:
+    """Returns the histories whose references all resolve while they are written in order.
+
+    What the others wait for is noted in `catalog.histories.waiting`. Objects that refer to each
+    other are ready: no order would resolve all of their references.
+    """
+    ready = {history.source_id: history for history in histories}
+    needed = {
+        source_id: needed_first(catalog, history.resource, history.versions, ready)
+        for source_id, history in ready.items()
+    }
+    while True:
+        waiting: Dict[str, List[Unresolved]] = {}
+        for source_id in ready:
+            missing = [target for target in needed[source_id] if target.id not in ready]
+            if missing:
+                waiting[source_id] = missing
+        if not waiting:
+            return list(ready.values())
+        catalog.histories.waiting.update(waiting)
+        ready = {
+            source_id: history for source_id, history in ready.items() if source_id not in waiting
+        }
 
 
 def waves(histories: Sequence[History]) -> Iterator[List[Version]]:

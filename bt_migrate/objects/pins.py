@@ -13,7 +13,7 @@ from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
-from bt_migrate.model.outcomes import FAILED, UPDATED, WOULD_UPDATE
+from bt_migrate.model.outcomes import OPEN_OUTCOMES, UPDATED, WOULD_UPDATE
 from bt_migrate.model.references import Unresolved, rewrite
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
@@ -39,7 +39,7 @@ def resolve_version(
         return dest_version
     for resource in versioned if catalog.settings.history else ():
         _map_once(catalog, resource, source_id)
-    if source_id in catalog.histories.failures:
+    if catalog.histories.lack_versions(source_id):
         # Some of its versions are missing, and an earlier one is not the one that is named.
         return catalog.versions.dest_version(source_id, version)
     dest_version = catalog.versions.dest_version_at(source_id, version)
@@ -98,7 +98,7 @@ def _awaited_by_latest(
     catalog: Catalog, pin: Pin, holder: Mapping[str, Any]
 ) -> Iterator[Tuple[Tuple[str, ...], str]]:
     """Yields (kinds, source id) of what the latest version of an object needs in the destination:
-    the object itself if its update failed, and the targets of its references.
+    the object itself if its update failed or waits, and the targets of its references.
     """
     targets = catalog.targets
     source_id = targets.pinned(pin, holder) or ""
@@ -108,7 +108,8 @@ def _awaited_by_latest(
         source = catalog.lists.source_object(resource, source_id)
         if source is None or not _is_latest(source, holder[pin.path]):
             continue
-        if any(states.outcome_of(source_id) == FAILED for states in catalog.run.all_objects()):
+        outcomes = {states.outcome_of(source_id) for states in catalog.run.all_objects()}
+        if not outcomes.isdisjoint(OPEN_OUTCOMES):
             yield pin.to, source_id
         fields = writable_fields(resource, source)
         known_ids = targets.known_ids()

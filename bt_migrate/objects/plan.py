@@ -48,6 +48,7 @@ from bt_migrate.objects.version_content import holds_begun_version
 from bt_migrate.state.object_file import Intention
 
 DELETED_THERE = "deleted in the destination"
+NEEDED_BY_VERSION = "what one of its versions refers to is not in the destination"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     prepared.blocked = catalog.histories.failures.get(item.source["id"], "")
     reason = not_placeable(resource, item.source, body)
     awaited = waits_for(resource, prepared) if reason else []
+    if item.source["id"] in catalog.histories.waiting:
+        reason, awaited = NEEDED_BY_VERSION, catalog.histories.waiting[item.source["id"]]
     writes = action.verb in (CREATE, UPDATE)
     is_held = action.reason == READY_TO_ACTIVATE
     words = words_to_activate(catalog, resource, item.source, existing)
@@ -82,7 +85,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
         prepared.findings.append(object_finding(resource, item, "ready_to_activate", **facts))
         reason = READY_TO_ACTIVATE if action.verb == CREATE else ""
         action = replace(action, verb=DIFFERS, reason=READY_TO_ACTIVATE)
-    elif writes:
+    elif writes and not awaited:
         _check_name(catalog, resource, item, ObjectPlan(item, action, prepared))
     if awaited:
         action = replace(action, verb=WAITING, reason=f"{reason} yet")

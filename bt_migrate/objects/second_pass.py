@@ -18,6 +18,7 @@ from bt_migrate.model.outcomes import (
     FOUND,
     SKIPPED,
     UPDATED,
+    WAITING,
     WOULD_UPDATE,
 )
 from bt_migrate.model.references import without
@@ -85,8 +86,10 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
             if resource.scope != OWNER and resource.name not in catalog.lists.unavailable:
                 del states.deferred[source_id]
             continue
-        if states.overall(source_id) is None:
-            continue  # a kill came before its outcome was recorded: its phase plans it again
+        if states.overall(source_id) is None or states.outcome_of(source_id) == WAITING:
+            # A kill came before its outcome was recorded, or versions have to be written first: its
+            # phase plans it again.
+            continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
         prepared = prepare(catalog, resource, item)
         complete = not prepared.deferred

@@ -20,7 +20,8 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.objects.apply import ObjectWriter, name_hint
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import natural_key
-from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding, prepare
+from bt_migrate.objects.history_waits import reason_to_stop
+from bt_migrate.objects.prepare import PlannedObject, Prepared, prepare
 from bt_migrate.objects.version_content import dest_digest
 from bt_migrate.objects.write import look_up, without_unknown_fields
 
@@ -100,16 +101,10 @@ class VersionWriter:
         resource = history.resource
         content = version.content
         item = PlannedObject(content, history.item.states, history.item.dest_project_id)
-        reason = resource.cannot_move(content)
-        if reason:
-            facts = {"detail": f"a version of {content.get('created')}: {reason}"}
-            self._note(version, [object_finding(resource, item, "earlier_versions", **facts)])
-            return
         prepared = prepare(catalog, resource, item)
-        unlisted = _unlisted_targets(catalog, prepared)
-        if unlisted:
-            failure = f"a version refers to {unlisted}, which cannot be listed; run again later"
-            catalog.histories.failures[version.source_id] = failure
+        reason = reason_to_stop(catalog, resource, content, prepared)
+        if reason:
+            catalog.histories.failures[version.source_id] = reason
             return
         with catalog.key_lock(resource, prepared.body):
             self._write_unless_there(version, item, prepared)
@@ -215,15 +210,6 @@ class VersionWriter:
             return None
         before = xact_of(history.existing.get("_xact_id"))
         return existing if xact_of(existing.get("_xact_id")) > before else None
-
-
-def _unlisted_targets(catalog: Catalog, prepared: Prepared) -> str:
-    """Returns the kinds of references that cannot be resolved because a server refused the list.
-
-    A version cannot be completed later, so it is not written without them.
-    """
-    targets = {target for reference in prepared.deferred for target in reference.to}
-    return " or ".join(sorted(filter(catalog.lists.is_awaited, targets)))
 
 
 def _note_incomplete(history: History, body: JsonObject) -> None:

@@ -134,9 +134,10 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     comment = "once the problems above are fixed; only what is missing is copied"
     narrow = only(start.arguments, NARROWING)
     failed = {line["kind"] for line in report["failed"]}
-    # A single phase may also wait for another one: see `_phase_before`.
-    left_out = {UNRESOLVED, WAITS} if start.command == DRIVER else {UNRESOLVED}
-    if narrow and failed and failed <= left_out:
+    phase, kinds = _phase_before(start, run.record, report)
+    left_out = {UNRESOLVED} if phase else {UNRESOLVED, WAITS}
+    # The other failures of a run may be outside of the part that the start was for.
+    if narrow and failed & left_out and (failed <= left_out or _is_part_of(start, run.record)):
         arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
         comment = "moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
@@ -147,7 +148,6 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments += [EXCLUDE, names, "--state-dir", str(run.path.parent)]
         comment = "moves the rest without these; a key that may list them moves all"
         return start.again(arguments, comment)
-    phase, kinds = _phase_before(start, run.record, report)
     if phase:
         comment = "moves what failed, or what references wait for"
         arguments = list(start.arguments)
@@ -169,6 +169,13 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         return _in_new_run(start, run, "copies what is missing, also what was deleted there")
     arguments = _with_updates(_same_run(start, run), conflicts)
     return start.again(arguments, comment)
+
+
+def _is_part_of(start: LastStart, record: RunRecord) -> bool:
+    """Whether the start selects less than its run."""
+    whole = {"--resources": record.selection.resources, "--projects": record.selection.projects}
+    given = {flag: ",".join(values_of(start.arguments, flag)) for flag in whole}
+    return any(names and {*names.split(",")} != {*whole[flag]} for flag, names in given.items())
 
 
 def _unreadable_kinds_needed(report: Mapping[str, Any]) -> List[str]:

@@ -9,13 +9,12 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import paths_matching, rewrite, without
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
+from bt_migrate.model.resources import AFTER_VERSIONED
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import pairs_of_versions
 from bt_migrate.state.run_directory import RunDirectory
 
 VERSIONS = "versions"  # field reported for an object with a wrong number of versions
-_VERSIONED = [place for place, kind in enumerate(OBJECT_RESOURCES) if kind.versioned]
-LATER_KINDS = frozenset(kind.name for kind in OBJECT_RESOURCES[max(_VERSIONED) + 1 :])
 
 
 class VersionPair(NamedTuple):
@@ -97,7 +96,7 @@ def as_first_written(
     ]
 
     def resolve(targets: Tuple[str, ...], source_id: str) -> Optional[str]:
-        is_later = any(target in LATER_KINDS for target in targets)
+        is_later = any(target in AFTER_VERSIONED for target in targets)
         return None if is_later else source_id
 
     def same_version(pin: Pin, holder: Mapping[str, Any], value: Any) -> Optional[str]:
