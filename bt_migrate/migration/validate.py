@@ -38,7 +38,6 @@ from bt_migrate.report.measures import estimate_text, states_text
 from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
 from bt_migrate.rows.estimate import Listed, estimate, objects_counted, shown_count, total
 from bt_migrate.state.live_counts import Task
-from bt_migrate.state.run_directory import readable_runs_in
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -153,10 +152,10 @@ def _side(api: Api) -> Dict[str, str]:
 
 
 def _write_right(migration: Migration) -> str:
-    """Returns `rights.write_right`. Not tried in a dry run or if an earlier run has written."""
+    """Returns `rights.write_right`. Not tried in a dry run, or in a sync of a run that wrote."""
     if migration.settings.dry_run:
         return "not asked in a dry run"
-    if _has_written(migration) or migration.run.record.round:
+    if migration.run.record.round:
         return "shown by an earlier run"
     return write_right(migration.catalog.dest)
 
@@ -189,13 +188,6 @@ def _dataset_states(migration: Migration, projects: Sequence[JsonObject]) -> Dic
         "datasets": len(new),
         "kept": sorted(str(obj["name"]) for obj in there.values() if obj),
     }
-
-
-def _has_written(migration: Migration) -> bool:
-    return any(
-        run.record.wrote and run.same_pair(migration.run.record)
-        for run in readable_runs_in(migration.run.path.parent)
-    )
 
 
 def _object_counts(catalog: Catalog, projects: Sequence[JsonObject]) -> Dict[str, Dict[str, int]]:

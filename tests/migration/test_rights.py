@@ -158,3 +158,15 @@ def test_with_all_rights_no_list_is_named(pair: Pair, tmp_path: Path) -> None:
         [],
         "yes",
     )
+
+
+def test_a_right_to_write_that_was_taken_away_after_a_run_is_missed_before_the_next(
+    pair: Pair, tmp_path: Path
+) -> None:
+    assert run(pair.sandbox, tmp_path / "runs").code == 0
+    pair.sandbox.grant(pair.dest.api_key, [pair.dest.name], read_only=True)
+    written = len(pair.sandbox.writes("globex"))
+    for program in ("validate", "migrate_all"):
+        end = run(pair.sandbox, tmp_path / "runs", program=program)
+        assert end.code == 2 and "may not write" in end.err, (program, end.out + end.err)
+    assert len(pair.sandbox.writes("globex")) == written
