@@ -27,16 +27,16 @@ from typing import (
     Union,
 )
 
-from bt_migrate.api.answers import described, text_at
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
-from bt_migrate.errors import NOT_THERE, AnswerError, ApiError, Route, UsageError
+from bt_migrate.errors import NOT_THERE, ApiError, UsageError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, resource_around
 from bt_migrate.model.selection import chosen, meant_or_allowed, unmatched
 from bt_migrate.objects.decide import creation_order
+from bt_migrate.objects.listed_fields import usable_objects
 from bt_migrate.objects.user_map import mapped_users
 from bt_migrate.report.display import and_more
 
@@ -315,9 +315,7 @@ class Lists:
                 objects = self._list_in_projects(api, resource, project_id)
             else:
                 objects = list(api.list(resource.path, params, page_size=page_size))
-            route = Route(api.side, "GET", resource.path)
-            for obj in objects:
-                refuse_misshapen(route, resource, obj)
+            objects = usable_objects(api, resource, objects)
             listed = creation_order(obj for obj in objects if not obj.get("deleted_at"))
             if resource is PROJECTS and api is self.source:
                 listed = renamed(listed, self.settings.rename_projects)
@@ -450,20 +448,6 @@ def _because_of(resource: Resource, error: ApiError) -> ApiError:
         f" or move the rows without: --exclude-resources {resource.name}): {error}",
     )
     return because
-
-
-def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -> None:
-    """Raises AnswerError for an object that lacks a field which every step needs."""
-    in_project = resource.scope == PROJECT and not resource.part_of
-    needed = [resource.inside or "project_id"] if in_project else []
-    needed += ["name"] if resource is PROJECTS else []
-    needed += ["object_type", "object_id"] if resource.scope == OWNER else []
-    for name in needed:
-        text_at(route, obj, name)
-    for name in resource.key:
-        if isinstance(obj.get(name), (dict, list)):
-            problem = f"`{name}` of {obj['id']!r} is {described(obj[name])}, not a text"
-            raise AnswerError(route, 200, problem)
 
 
 def renamed(projects: List[JsonObject], new_names: Mapping[str, str]) -> List[JsonObject]:

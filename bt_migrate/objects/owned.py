@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Collection, FrozenSet, Iterable, Iterator, List, Sequence, Tuple
 
 from bt_migrate.api.client import Api
-from bt_migrate.errors import NOT_THERE, ApiError, Route
+from bt_migrate.errors import NOT_THERE, ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.lists import PLANNED, refuse_misshapen
+from bt_migrate.objects.listed_fields import usable_objects
+from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.paths import list_of_owner
 
 log = logging.getLogger("bt_migrate.owned_objects")
@@ -155,7 +156,7 @@ def _list_owned(
         try:
             page_size = LIST_ALL_PAGE if resource.paged else 0
             objects = list(api.list(resource.list_all, page_size=page_size))[::-1]
-            _refuse_misshapen(api, resource, objects)
+            objects = usable_objects(api, resource, objects)
             return [obj for obj in objects if obj.get("_object_org_id") in (None, api.org_id)]
         except ApiError as error:
             if catalog.lists.is_not_there(resource, error):
@@ -174,12 +175,6 @@ def _is_unknown_type(error: ApiError) -> bool:
         return False
     names_type = "object_type" in text or "unknown" in text
     return error.status in (400, *NOT_THERE) or (error.status == 403 and names_type)
-
-
-def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[JsonObject]) -> None:
-    route = Route(api.side, "GET", resource.path)
-    for obj in objects:
-        refuse_misshapen(route, resource, obj)
 
 
 # assumption: views_and_their_user
@@ -204,9 +199,9 @@ def _list_by_owner(
             return []
         try:
             page_size = catalog.settings.batch_size if resource.paged else 0
-            listed = list(api.list(path, params, page_size=page_size))
+            objects = list(api.list(path, params, page_size=page_size))
             answered.append(owner)
-            _refuse_misshapen(api, resource, listed)
+            listed = usable_objects(api, resource, objects)
         except ApiError as error:
             if not answered and catalog.lists.is_not_there(resource, error):
                 return []
