@@ -17,6 +17,7 @@ from bt_migrate.config.settings import SECRET_VARIABLES, Settings
 from bt_migrate.report.build import status_of
 from bt_migrate.report.files import REPORT_FILE
 from bt_migrate.report.metrics import metrics_text
+from bt_migrate.state.files import write_named_file
 
 log = logging.getLogger("bt_migrate")
 
@@ -51,10 +52,8 @@ def report_of_start(folder: Path, began_s: float) -> Optional[Dict[str, Any]]:
 
 def _write_metrics(path: Path, text: str) -> None:
     """Replace the file at once: a collector must not read half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_named_file(path, text, 0o666)
     except OSError as error:
         log.warning("--metrics-file: %s cannot be written (%s)", path, error.strerror)
 

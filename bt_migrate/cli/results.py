@@ -23,7 +23,7 @@ from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
 from bt_migrate.report.screen import comparison_text, screen_text, summary_line, summary_record
 from bt_migrate.report.write import write_report
-from bt_migrate.state.files import write_json
+from bt_migrate.state.files import cannot_write, json_lines, write_named_file
 from bt_migrate.state.run_directory import RunDirectory
 
 log = logging.getLogger("bt_migrate")
@@ -42,9 +42,13 @@ class RunsOfStart:
 
 
 def write_plan(settings: Settings, run: RunDirectory) -> None:
-    """Write the plan to --plan-out."""
+    """Write the plan to --plan-out. Raises StateError."""
     if settings.plan_out:
-        write_json(Path(settings.plan_out).absolute(), build_plan(run))
+        path = Path(settings.plan_out).absolute()
+        try:
+            write_named_file(path, json_lines(build_plan(run)), 0o600)
+        except OSError as error:
+            raise cannot_write(path, error) from None
         facts = {"event": "plan", "path": settings.plan_out}
         log.info("plan written to %s", settings.plan_out, extra=facts)
 

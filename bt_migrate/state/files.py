@@ -84,6 +84,27 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def write_named_file(path: Path, text: str, mode: int) -> None:
+    """Replace a file that a user named, as a whole. Raises OSError.
+
+    A link is followed. What is no regular file, such as /dev/stdout, is written to, and stays.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    target = os.path.realpath(path)
+    temporary = f"{target}.{os.getpid()}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
 def _sync_folder(folder: Path) -> None:
     """Flush the renames in a folder to disk, where the file system can do that."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Dict
 
@@ -68,3 +69,16 @@ def test_a_command_that_fails_is_a_warning_and_changes_no_exit_code(
         plain = run(pair.sandbox, tmp_path / "state").code
         done = run(pair.sandbox, tmp_path / "state", "--on-end", command)
     assert (done.code, "--on-end: the command ended with" in done.err) == (plain, True)
+
+
+def test_a_file_that_a_user_names_is_followed_and_a_device_stays(tmp_path: Path) -> None:
+    """As root, a rename over /dev/null or /dev/stdout would take it from the whole machine."""
+    device, link = tmp_path / "device", tmp_path / "link"
+    device.symlink_to(os.devnull)
+    link.symlink_to(tmp_path / "metrics.prom")
+    with tiny_pair() as pair:
+        for metrics_file in (device, link):
+            options = ("--dry-run", "--plan-out", str(device), "--metrics-file", str(metrics_file))
+            assert run(pair.sandbox, tmp_path / "state", *options).code == 0
+    assert (os.readlink(device), os.readlink(link)) == (os.devnull, f"{tmp_path}/metrics.prom")
+    assert metrics(tmp_path / "metrics.prom")["bt_migrate_exit_code"] == 0
