@@ -19,6 +19,8 @@ from bt_migrate.api.transactions import key_before
 MAX_LIMIT = 1000
 # object ids in the FROM of one query
 OBJECTS_PER_QUERY = 25
+# transactions in the filter of one query
+XACTS_PER_QUERY = 200
 # below this limit a query fails for another reason than its size
 MIN_LIMIT = 25
 

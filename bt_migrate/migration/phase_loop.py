@@ -34,6 +34,7 @@ from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
+from bt_migrate.rows.confirm import confirm_deliveries
 from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.state.files import now
 from bt_migrate.state.find_run import VERIFY
@@ -313,6 +314,8 @@ class PhaseLoop:
         self._migration.background.wait()
         if any(name != VERIFY for name in (self._names if last else self._ended)):
             finish_waiting(self._migration, last=last)
+            if last:
+                confirm_rows(self._migration)
         self._completed = last
         open_kinds = set() if last else kinds_that_wait(self._run)
         waiting = [name for name in self._ended if ROWS_OF_PHASE.get(name) in open_kinds]
@@ -365,6 +368,13 @@ class PhaseLoop:
                 self._in_background.pop(name).result()
                 if self._whole:
                     self._run.mark_phases_done([name])
+
+
+def confirm_rows(migration: Migration) -> None:
+    """Find what a sync delivered and the destination does not show; a dry run delivers nothing."""
+    if not migration.settings.dry_run:
+        halt = migration.background.halt
+        confirm_deliveries(migration.catalog, migration.copier, migration.counts, halt)
 
 
 def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
-from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, count_by_object_query
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, XACTS_PER_QUERY, Bounds, count_by_object_query
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import (
     CreatedObject,
@@ -33,8 +33,6 @@ AFTER_ROWS = tuple(
     resource for resource in reversed(OBJECT_RESOURCES) if resource not in BEFORE_ROWS
 )
 ROWS_OF_OTHERS = "holds rows that others wrote"
-# in the filter of one query
-XACTS_PER_QUERY = 200
 NOT_EMPTY = "holds something that this run did not make, or that is left"
 
 

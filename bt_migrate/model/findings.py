@@ -384,6 +384,23 @@ KINDS: Mapping[str, Kind] = {
         False,
         "{rows:row} refused by the destination, of {names}; see the _failed.jsonl files",
     ),
+    "row_not_shown": Kind(
+        FAILURE,
+        "the destination confirmed rows twice and does not show them",
+        "run the same command again, which sends them again; accept with bin/accept that they are"
+        " missing",
+        False,
+        "{rows:row} confirmed by the destination and not shown there, of {names}",
+    ),
+    "row_not_deleted": Kind(
+        FAILURE,
+        "the destination confirmed that rows were deleted and still shows them",
+        "run the same command again, which deletes them again; accept with bin/accept that they"
+        " stay",
+        False,
+        "{rows:row} still shown by the destination, which confirmed that they were deleted, of"
+        " {names}",
+    ),
     "comment_refused": Kind(
         FAILURE,
         "the destination refused comments of rows",

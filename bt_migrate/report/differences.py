@@ -37,7 +37,8 @@ class DifferenceLine:
     fingerprint: str = ""
 
 
-ROWS_REFUSED = "row_refused"
+ROWS_MISSING = ("row_refused", "row_not_shown")
+ROWS_NOT_DELETED = "row_not_deleted"
 COMPARED = ("differs", "missing", "extra")
 FACTS = ("resource", "id", "name", "project", "row", "fingerprint")
 
@@ -74,7 +75,9 @@ def difference_of_rows(record: Mapping[str, Any]) -> Dict[str, Any]:
     detail = f"rows: {record.get('count', 0):,}"
     if record["kind"] != ROWS_DIFFER:
         detail += f"; {record['about']}: {record.get('detail', '')}"
-    outcome = "missing" if record["kind"] == ROWS_REFUSED else DIFFERS
+    outcome = "missing" if record["kind"] in ROWS_MISSING else DIFFERS
+    if record["kind"] == ROWS_NOT_DELETED:
+        outcome = "extra"
     facts = {**_facts(record), "outcome": outcome, "detail": detail}
     facts.pop("row", None)
     return facts

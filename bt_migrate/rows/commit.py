@@ -66,7 +66,7 @@ def counts_line(counts: Mapping[str, int]) -> str:
     return f"{plural(counts['fetched'], 'row')}: {', '.join(parts)}" if parts else "no rows"
 
 
-def _digest(*parts: Any) -> bytes:
+def loss_digest(*parts: Any) -> bytes:
     """Returns a digest that identifies what did not arrive."""
     return text_digest(json.dumps(parts))
 
@@ -95,7 +95,7 @@ class BatchCommitter:
         self._is_round = any(member.above is not None for member in members.values())
         # A sync records all rows for the next sync; a replay records all for the next version.
         self._replays = any(member.replays for member in members.values())
-        recorded = any(member.stream.recorded for member in members.values())
+        recorded = any(member.stream.recorded or member.confirms for member in members.values())
         self._records_all = self._is_round or self._replays or recorded
         self._records_rows = settings.rows(kind.name).use_seen_db or self._records_all
         # counts and findings of the batches of the current page
@@ -174,10 +174,10 @@ class BatchCommitter:
             notes = self._page.of(object_id)[1]
             place = notes.add(why.kind, row_id, path, str(why), key)
             if KINDS[why.kind].severity == FAILURE:
-                notes.make_acceptable(place, _digest(row_id, key))
+                notes.make_acceptable(place, loss_digest(row_id, key))
         for object_id, row_id, reason in done.refused_comments:
             notes = self._page.of(object_id)[1]
-            digest = _digest(row_id)
+            digest = loss_digest(row_id)
             notes.add_acceptable("comment_refused", row_id, digest, reason[:REASON_CHARS])
 
     def _record_failed(self, done: Delivered) -> None:
@@ -205,7 +205,8 @@ class BatchCommitter:
                 self._members[object_id].seen.record_sending(part.sent)
             if part.rows and ((self._records_rows and not only_waiting) or part.waiting):
                 rows = part.rows if self._records_rows else []
-                self._members[object_id].seen.record(rows, part.waiting)
+                member = self._members[object_id]
+                member.seen.record(rows, part.waiting, confirm=member.confirms)
 
     def _note_transactions(
         self, done: Delivered, accepted: Dict[str, AcceptedRows], *, stored: bool
@@ -222,7 +223,7 @@ class BatchCommitter:
 
     def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
         """Write a line to the file of refused rows: id, size and reason, without content."""
-        digest = _digest(row.id, row.xact)
+        digest = loss_digest(row.id, row.xact)
         notes.add_acceptable("row_refused", row.id, digest, reason[:REASON_CHARS])
         member = self._members[row.object_id]
         if row.id in member.tried_again:  # it was written before

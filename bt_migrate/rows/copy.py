@@ -166,7 +166,8 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         _read_source(shared, members)
         for member in members:
             if member.above is not None and member.state.failed and not member.error:
-                _try_again(shared, member)
+                source_id, round_ = member.stream.source_id, member.state.sync.round
+                send_again(shared, member, member.seen.failed(source_id, round_, TRIED_AGAIN))
     except ApiError as error:
         if len(members) == 1:
             members[0].error = error
@@ -322,15 +323,14 @@ def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
         _copy_members(shared, [member])
 
 
-def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
-    """In a sync: send rows that failed in earlier syncs, if the source still has them."""
+def send_again(shared: SharedCopy, member: StreamCopy, row_ids: Sequence[str]) -> None:
+    """In a sync: send rows that did not arrive, if the source still has them. Raises ApiError."""
     kind, object_id = member.stream.kind.name, member.stream.source_id
     member.touched = True
-    failed = member.seen.failed(object_id, member.state.sync.round, TRIED_AGAIN)
 
     def pages_again() -> Iterator[Page]:
-        for start in range(0, len(failed), ROWS_AGAIN):
-            ids = failed[start : start + ROWS_AGAIN]
+        for start in range(0, len(row_ids), ROWS_AGAIN):
+            ids = row_ids[start : start + ROWS_AGAIN]
             rows, refused = found_rows(shared.catalog.source, kind, [object_id], ids)
             member.tried_again += [row_id for row_id in ids if row_id not in refused]
             _note_not_read(member, refused)

@@ -84,10 +84,12 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
                 if outcome != FAILED
             ]
             ours = [(merge.row, xact) for merge, xact in merged if merge.is_ours]
-            seen.record_merged([(row.object_id, row.id, xact) for row, xact in ours])
+            records = [(row.object_id, row.id, xact) for row, xact in ours]
+            seen.record_merged(records, confirm=state.sync.round > 0)
             _note_unpinned(state, [merge for merge, _ in merged if merge.unpinned])
             seen.forget_deferred([key for merge, _ in merged for key in merge.keys])
         state.waiting = len(seen.deferred())
+        state.sync.unconfirmed = seen.all_unconfirmed()
         state.save()
     finally:
         seen.close()

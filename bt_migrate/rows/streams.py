@@ -99,6 +99,8 @@ class StreamCopy:
         self.lacks_attachments = False
         # the destination refused rows of the state that is being written
         self.lacks_rows = False
+        # a sync delivers the rows, and looks at its end whether the destination shows them
+        self.confirms = False
         # an earlier process may have sent rows that it did not record
         self.continues = False
         # such rows to which somebody wrote later: row id -> digest of the row as it is there
@@ -184,6 +186,7 @@ class StreamCopy:
                 self.seen.forget_failed(self.stream.source_id, self.tried_again, state.sync.round)
             state.waiting = len(self.seen.deferred())
             state.failed = self.seen.all_failed()
+            state.sync.unconfirmed = self.seen.all_unconfirmed()
 
     def close(self) -> None:
         """Close the files, after the checkpoint was written."""
@@ -228,6 +231,7 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
         catalog.versions.rows.note(stream.source_id, state.seen_path)
     copy = StreamCopy(stream, catalog.run, state, touched=was_behind or state.sync.above is None)
     copy.continues = continues
+    copy.confirms = round_ is not None
     return copy
 
 

@@ -34,12 +34,12 @@ from bt_migrate.shards.parts import (
 )
 from bt_migrate.state.files import cannot_write
 from bt_migrate.state.find_run import ALL_PHASES, MAX_RUNS_OF_A_SECOND, create_run
+from bt_migrate.state.join_stores import join_stores
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, runs_in
 from bt_migrate.state.run_files import RUN_FILE, STATE_ENDING
 from bt_migrate.state.run_record import Identity, RunRecord
-from bt_migrate.state.seen_rows import join_stores
 from bt_migrate.state.sessions import end_killed_session
 from bt_migrate.state.stream_state import KeyRange, StreamState
 from bt_migrate.state.window_log import record_window

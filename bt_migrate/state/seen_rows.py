@@ -5,22 +5,19 @@ them.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import sqlite3
 import threading
 from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-from bt_migrate.model.outcomes import UPDATED
+from bt_migrate.model.outcomes import CREATED, UPDATED
 from bt_migrate.state.files import make_private
 from bt_migrate.state.open_files import OPEN_STORES
-from bt_migrate.state.row_records import DeferredReference
+from bt_migrate.state.row_records import DeferredReference, DeliveredRow
+from bt_migrate.state.seen_schema import SCHEMA, upgrade
 from bt_migrate.state.sqlite import id_bytes, id_text, open_database, sqlite_errors
 
-# 1: row ids are bytes, and the destination's transactions are recorded.
-FILE_VERSION = 1
 # SQLite allows 999 parameters in a statement by default.
 IDS_PER_SELECT = 500
 RECORDS_PER_INSERT = 50
@@ -44,31 +41,6 @@ class SeenRows:
 
     The file is created with its first record: an object of a few rows needs none. Row ids are
     stored as bytes.
-    """
-
-    SCHEMA = """
-        -- each delivery: the source's transaction of the row, its outcome, the destination's
-        -- transaction
-        create table if not exists delivered
-            (object text, id blob, xact integer, outcome text, dest_xact integer);
-        -- what a sync is about to send, or a copy has sent to a destination that names no
-        -- transactions: digest of the row, number of the sync (0: the copy)
-        create table if not exists sending
-            (object text, id blob, digest blob, round integer, primary key (object, id))
-            without rowid;
-        -- digests of what the destination had before this run
-        create table if not exists before
-            (object text, id blob, digest blob, primary key (object, id)) without rowid;
-        -- rows that came to an object that existed before; an undo may delete them
-        create table if not exists inserted
-            (object text, id blob, primary key (object, id)) without rowid;
-        -- references that wait for an object to exist
-        create table if not exists deferred
-            (object text, id blob, path text, targets text, ref blob, origin text,
-            primary key (object, id, path)) without rowid;
-        -- rows that did not arrive whole; the next sync tries them again
-        create table if not exists failed
-            (object text, id blob, round integer, primary key (object, id)) without rowid;
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,8 +72,8 @@ class SeenRows:
         make_private(self.path.parent)
         db = open_database(self.path)
         try:
-            db.executescript(self.SCHEMA)
-            _upgrade(db)
+            db.executescript(SCHEMA)
+            upgrade(db)
         except BaseException:
             db.close()
             raise
@@ -231,6 +203,32 @@ class SeenRows:
         rows = self._rows("select count(*) from failed")
         return int(rows[0][0]) if rows else 0
 
+    def unconfirmed(self, object_id: str) -> Dict[int, int]:
+        """Returns transaction of the destination -> its rows that were not seen there yet.
+
+        0 stands for an unknown transaction.
+        """
+        query = "select dest_xact, count(*) from unconfirmed where object = ? group by dest_xact"
+        return {int(xact or 0): rows for xact, rows in self._rows(query, (object_id,))}
+
+    def unconfirmed_rows(self, object_id: str) -> Iterator[List[DeliveredRow]]:
+        """Yields the rows that `unconfirmed` counts, in portions."""
+        query = "select * from unconfirmed where object = ? and id > ? order by id"
+        after = b""
+        while True:
+            rows = self._rows(f"{query} limit {IDS_PER_SELECT}", (object_id, after))
+            if not rows:
+                return
+            yield [
+                DeliveredRow(object_id, id_text(row_id), xact, outcome, dest_xact or 0)
+                for _, row_id, xact, outcome, dest_xact in rows
+            ]
+            after = rows[-1][1]
+
+    def all_unconfirmed(self) -> int:
+        rows = self._rows("select count(*) from unconfirmed")
+        return int(rows[0][0]) if rows else 0
+
     def deferred(self) -> List[DeferredReference]:
         """Returns all references that wait."""
         rows = self._rows(
@@ -260,20 +258,27 @@ class SeenRows:
     # -- writing
 
     def record(
-        self, rows: Iterable[Sequence[Any]], deferred: Iterable[DeferredReference] = ()
+        self,
+        rows: Iterable[Sequence[Any]],
+        deferred: Iterable[DeferredReference] = (),
+        *,
+        confirm: bool = False,
     ) -> None:
         """Commit rows, with the five values of DeliveredRow, and references that wait, at once.
 
-        What an earlier version of a row waited for is forgotten.
+        What an earlier version of a row waited for is forgotten. `confirm`: the rows that were sent
+        are to be seen in the destination.
         """
         delivered = [
             (object_id, id_bytes(row_id), xact, outcome, dest_xact)
             for object_id, row_id, xact, outcome, dest_xact in rows
         ]
         rewritten = delivered if self._rows("select 1 from deferred limit 1") else []
+        sent = (row for row in delivered if confirm and row[3] in (CREATED, UPDATED))
         self._write(
             [
                 *_inserts(delivered),
+                ("insert or replace into unconfirmed values (?, ?, ?, ?, ?)", sent),
                 (
                     "delete from deferred where object = ? and id = ?",
                     (row[:2] for row in rewritten),
@@ -298,9 +303,9 @@ class SeenRows:
         """
         self._write([("insert or replace into sending values (?, ?, ?, ?)", map(_stored, rows))])
 
-    def record_merged(self, rows: Iterable[Tuple[str, str, int]]) -> None:
+    def record_merged(self, rows: Iterable[Tuple[str, str, int]], *, confirm: bool = False) -> None:
         """Commit (object, id, the destination's transaction) of rows to which a reference was
-        added: their content is no longer what was sent.
+        added: their content is no longer what was sent. `confirm`: see `record`.
         """
         # Creates the index that the statement needs.
         self.holds_rows()
@@ -319,7 +324,12 @@ class SeenRows:
             for object_id, row_id, dest_xact in rows
         ]
         stale = "delete from sending where object = :object and id = :id"
-        self._write([(statement, named), (stale, named)])
+        merged = (
+            "insert or replace into unconfirmed select object, id, xact, outcome, dest_xact"
+            " from delivered where object = :object and id = :id order by rowid desc limit 1"
+        )
+        awaited = named if confirm else []
+        self._write([(statement, named), (stale, named), (merged, awaited)])
 
     def send_waiting_again(self) -> None:
         """Record that the rows with pending references were delivered without them."""
@@ -334,11 +344,12 @@ class SeenRows:
         self._write([(statement, [()])])
 
     def record_deleted(self, object_id: str, ids: Sequence[str], dest_xact: int) -> None:
-        """Commit that the rows were deleted in the destination: they wait for nothing any more."""
+        """Commit that the rows were deleted in the destination: nothing waits for them any more."""
         keys = [(object_id, id_bytes(row_id)) for row_id in ids]
         self._write(
             [
                 ("delete from deferred where object = ? and id = ?", keys),
+                ("delete from unconfirmed where object = ? and id = ?", keys),
                 (
                     "insert into delivered (object, id, xact, outcome, dest_xact)"
                     f" values (?, ?, {DELETED}, '{UPDATED}', ?)",
@@ -369,6 +380,32 @@ class SeenRows:
         """Remove rows that were tried again. Those that failed again have a later sync and stay."""
         statement = "delete from failed where object = ? and id = ? and round < ?"
         self._write([(statement, [(object_id, id_bytes(row_id), before_round) for row_id in ids])])
+
+    def record_lost(self, rows: Sequence[DeliveredRow], round_: int) -> None:
+        """Record rows of `unconfirmed` as not delivered, and as failed in this sync."""
+        # Creates the index that the statements need.
+        self.holds_rows()
+        keys = [(row.object_id, id_bytes(row.row_id), row.xact, row.dest_xact) for row in rows]
+        where = "object = ? and id = ? and xact {} ?"
+        lost = f"delete from delivered where {where.format('=')} and coalesce(dest_xact, 0) = ?"
+        # An earlier delivery of the same version lacked what the lost one added.
+        earlier = (
+            "insert into delivered (object, id, xact, outcome, dest_xact)"
+            f" select object, id, {NOT_WHOLE}, outcome, dest_xact from delivered"
+            f" where {where.format('>=')} order by rowid desc limit 1"
+        )
+        failed = [(*key[:2], round_) for key in keys]
+        self._write(
+            [
+                (lost, keys),
+                (earlier, [key[:3] for key in keys]),
+                ("insert or replace into failed values (?, ?, ?)", failed),
+            ]
+        )
+
+    def forget_unconfirmed(self) -> None:
+        """Remove all rows of `unconfirmed`: each was seen, or is recorded as failed."""
+        self._write([("delete from unconfirmed", [()])])
 
     def forget_all_failed(self) -> None:
         if self._exists:
@@ -413,72 +450,3 @@ def _inserts(delivered: Sequence[Tuple[Any, ...]]) -> List[Tuple[str, Iterable[T
         (insert + ", ".join([places] * RECORDS_PER_INSERT), many),
         (insert + places, delivered[rest:]),
     ]
-
-
-def _upgrade(db: sqlite3.Connection) -> None:
-    """Bring a file of an earlier version up to date: it held ids as text, and no transactions of
-    the destination.
-    """
-    (version,) = db.execute("pragma user_version").fetchone()
-    if version >= FILE_VERSION:
-        return
-    db.execute("begin")
-    if "dest_xact" not in _columns(db, "main", "delivered"):
-        db.execute("alter table delivered add column dest_xact integer")
-    for table in ("delivered", "sending", "before", "inserted", "deferred", "failed"):
-        db.execute(f"update {table} set id = cast(id as blob) where typeof(id) = 'text'")
-    db.execute("update deferred set ref = cast(ref as blob) where typeof(ref) = 'text'")
-    db.execute("commit")
-    db.execute(f"pragma user_version = {FILE_VERSION}")
-
-
-# -- joining runs
-
-
-def join_stores(into: Path, stores: Sequence[Path]) -> None:
-    """Create one file with the records of all of these.
-
-    The stores are not changed: copies are read, with the write-ahead log that a killed process
-    left. The result is not flushed to disk, since nothing refers to it yet.
-    """
-    part = into.with_name(into.name + ".part")
-    for number, store in enumerate(stores):
-        with sqlite_errors(store):
-            _copy_store(store, part if number else into)
-            _upgrade_file(part if number else into)
-            if number:
-                _append_store(into, part)
-                for path in into.parent.glob(part.name + "*"):
-                    path.unlink()
-
-
-def _copy_store(store: Path, target: Path) -> None:
-    for ending in ("", "-wal"):
-        if Path(f"{store}{ending}").exists():
-            shutil.copyfile(f"{store}{ending}", f"{target}{ending}")
-            os.chmod(f"{target}{ending}", 0o600)
-
-
-def _upgrade_file(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as db:
-        db.executescript(SeenRows.SCHEMA)
-        _upgrade(db)
-
-
-def _append_store(into: Path, part: Path) -> None:
-    with contextlib.closing(sqlite3.connect(str(into), isolation_level=None)) as db:
-        db.execute("pragma synchronous=off")
-        db.execute("attach ? as part", (str(part),))
-        db.execute("begin")
-        tables = db.execute("select name from part.sqlite_master where type = 'table'").fetchall()
-        for (table,) in tables:
-            columns = ", ".join(_columns(db, "main", table) & _columns(db, "part", table))
-            db.execute(
-                f"insert or replace into main.{table} ({columns})"
-                f" select {columns} from part.{table}"
-            )
-        db.execute("commit")
-
-
-def _columns(db: sqlite3.Connection, schema: str, table: str) -> Set[str]:
-    return {column[1] for column in db.execute(f"pragma {schema}.table_info({table})")}

@@ -90,6 +90,8 @@ class SyncState:
     # since when the source counts no row, although it had some (unix seconds of its clock; 0: it
     # shows rows)
     silent_since: int = 0
+    # rows that were delivered and that the destination has not shown yet
+    unconfirmed: int = 0
     # rows that were deleted in the destination in this round, because they are gone from the source
     deleted: int = 0
     # rows that only the destination has, and that this tool did not insert
