@@ -9,26 +9,32 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from dataclasses import dataclass
-from typing import Iterator, List, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY, Bounds, days_query, ids_query
 from bt_migrate.api.client import Api
+from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.absent_rows import forget_absent, note_absent
-from bt_migrate.rows.count import Summary, day_ranges, summaries
+from bt_migrate.rows.assignments import rows_shown, seconds_until_shown
+from bt_migrate.rows.commit import loss_digest
+from bt_migrate.rows.count import Summary, count_by_object, day_ranges, summaries
 from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
 from bt_migrate.rows.insert import delete_rows
-from bt_migrate.rows.read import found_rows
-from bt_migrate.rows.streams import RowStream, StreamCopy, close_copies, open_copy
+from bt_migrate.rows.read import found_rows, looks
+from bt_migrate.rows.streams import RowStream, StreamCopy, bounds_of, close_copies, open_copy
 from bt_migrate.state.sqlite import id_bytes, id_set, id_text
 from bt_migrate.state.sync_marks import Round
 
 log = logging.getLogger("bt_migrate.rows")
+
+NOT_DELETED = "row_not_deleted"
 
 
 @dataclass
@@ -36,14 +42,19 @@ class GoneRows:
     """Rows of one object that were deleted in the source. Their ids are in the caller's database.
 
     `rows`: how many are to be deleted. `waiting`: how many were missing for the first time, or only
-    since recently. `changed`: how many were changed in the destination and stay.
+    since recently. `changed`: how many were changed in the destination and stay. `held`: how many
+    rows the destination had before. `deleted`: row id -> the destination's transaction in which it
+    was deleted. `still`: ids of those that it still shows.
     """
 
     member: StreamCopy
+    held: int
     rows: int = 0
     waiting: int = 0
     changed: int = 0
     example: str = ""
+    deleted: Dict[str, int] = field(default_factory=dict)
+    still: List[str] = field(default_factory=list)
     # False if the API refused the search
     was_searched: bool = True
 
@@ -65,14 +76,16 @@ def propagate_deletes(
             there += held.rows
             if wanted.rows != held.rows:
                 member = open_copy(catalog, stream, round_)
-                gone_rows = _find_gone(catalog, member, held.rows - wanted.rows, db)
+                gone_rows = _find_gone(catalog, GoneRows(member, held.rows), wanted.rows, db)
                 _hold_unconfirmed(catalog, gone_rows, db)
                 gone.append(gone_rows)
         rows = sum(gone_rows.rows + gone_rows.waiting for gone_rows in gone)
         too_many = _exceeds_limit(catalog, kind_name, rows, there)
         for gone_rows in gone:
             if gone_rows.rows and not too_many:
-                _try_to_delete(catalog, gone_rows.member, db)
+                _try_to_delete(catalog, gone_rows, db)
+        _find_still_shown(catalog, kind_name, gone)
+        for gone_rows in gone:
             _close(gone_rows, too_many)
     finally:
         db.close()
@@ -120,17 +133,15 @@ def _counted(
 # -- finding
 
 
-def _find_gone(
-    catalog: Catalog, member: StreamCopy, surplus: int, db: sqlite3.Connection
-) -> GoneRows:
-    """Find the rows that only the destination has.
+def _find_gone(catalog: Catalog, gone: GoneRows, wanted: int, db: sqlite3.Connection) -> GoneRows:
+    """Find the rows that only the destination has; the source has `wanted` rows.
 
     Nothing is queried if the surplus equals the number of rows that an earlier search found and
     that this tool did not insert.
     """
-    gone = GoneRows(member)
+    member = gone.member
     stream = member.stream
-    if surplus == member.state.sync.others:
+    if gone.held - wanted == member.state.sync.others:
         return gone
     decider = RowDecider(catalog, stream.kind, {stream.source_id: member})
     others = 0
@@ -146,7 +157,7 @@ def _find_gone(
             stream.name,
             error,
         )
-        return GoneRows(member, was_searched=False)
+        return GoneRows(member, gone.held, was_searched=False)
     member.state.sync.others = others
     return gone
 
@@ -253,10 +264,11 @@ def id_pages(
 # -- deleting
 
 
-def _try_to_delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> None:
+def _try_to_delete(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) -> None:
     """Delete the rows of one object. A refusal of the destination fails only this object."""
+    member = gone.member
     try:
-        _delete(catalog, member, db)
+        _delete(catalog, gone, db)
     except ApiError as error:
         member.error = error
         log.error(
@@ -268,8 +280,8 @@ def _try_to_delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection)
         )
 
 
-def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> None:
-    stream = member.stream
+def _delete(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) -> None:
+    stream = gone.member.stream
     rows = db.execute("select id from gone where object = ?", (stream.source_id,))
     size = catalog.settings.rows(stream.kind.name).insert_batch_size
     while True:
@@ -277,14 +289,56 @@ def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> Non
         if not ids:
             break
         catalog.dest.check()
-        delete_rows(catalog.dest, stream.kind, stream.dest_id, ids)
-        forget_absent(member.state, ids)
-        member.state.sync.deleted += len(ids)
+        xact = delete_rows(catalog.dest, stream.kind, stream.dest_id, ids)
+        gone.deleted.update(dict.fromkeys(ids, xact))
+
+
+def _find_still_shown(catalog: Catalog, kind_name: str, gone: Sequence[GoneRows]) -> None:
+    """Find deleted rows that the destination shows, after a wait for what may be shown late.
+
+    Where its number of rows is not as expected, the rows are looked up.
+    """
+    doubtful = [gone_rows for gone_rows in gone if gone_rows.deleted]
+    bounds = bounds_of(catalog, ROW_KINDS[kind_name])
+    for _ in looks(catalog.dest, seconds_until_shown(catalog)) if doubtful else ():
+        ids = [gone_rows.member.stream.dest_id for gone_rows in doubtful]
+        counts = count_by_object(catalog, catalog.dest, kind_name, ids, bounds)
+        doubtful = [
+            gone_rows
+            for gone_rows, dest_id in zip(doubtful, ids)
+            if counts[dest_id].rows != gone_rows.held - len(gone_rows.deleted)
+        ]
+        if not doubtful:
+            break
+    for gone_rows in doubtful:
+        try:
+            gone_rows.still = _still_shown(catalog, gone_rows)
+        except ApiError as error:
+            gone_rows.member.error = error
+
+
+def _still_shown(catalog: Catalog, gone: GoneRows) -> List[str]:
+    """Returns the ids of deleted rows that the destination shows; not of rows written since."""
+    stream = gone.member.stream
+    shown = rows_shown(catalog.dest, stream.kind.name, stream.dest_id, list(gone.deleted))
+    return [
+        row_id
+        for row_id, row in shown.rows.items()
+        if not gone.deleted[row_id] or xact_of(row.get("_xact_id")) <= gone.deleted[row_id]
+    ]
+
+
+def _note_deleted(gone: GoneRows) -> None:
+    deleted = gone.deleted.keys() - set(gone.still)
+    if not gone.deleted:
+        return
+    forget_absent(gone.member.state, deleted)
+    gone.member.state.sync.deleted += len(deleted)
     log.info(
         "%s %r: %d rows deleted that are gone from the source",
-        stream.kind.name,
-        stream.name,
-        member.state.sync.deleted,
+        gone.member.stream.kind.name,
+        gone.member.stream.name,
+        gone.member.state.sync.deleted,
         extra={"event": "rows_deleted"},
     )
 
@@ -292,7 +346,7 @@ def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> Non
 def _close(gone: GoneRows, too_many: bool) -> None:
     """Write the stream's state, so that the next sync need not search again."""
     state = gone.member.state
-    replaced = ("too_many_deletes", "gone_row_kept", "gone_row_waits")
+    replaced = ("too_many_deletes", "gone_row_kept", "gone_row_waits", NOT_DELETED)
     notes = FindingCounts(record for record in state.findings if record["kind"] not in replaced)
     if gone.rows + gone.waiting and too_many:
         notes.add_many("too_many_deletes", gone.example, gone.rows + gone.waiting)
@@ -300,6 +354,9 @@ def _close(gone: GoneRows, too_many: bool) -> None:
         notes.add_many("gone_row_waits", gone.example, gone.waiting)
     if gone.changed:
         notes.add_many("gone_row_kept", gone.example, gone.changed)
+    for row_id in gone.still:
+        notes.add_acceptable(NOT_DELETED, row_id, loss_digest(row_id))
+    _note_deleted(gone)
     state.findings = notes.records()
     for part in state.slices:
         part.done = True
