@@ -61,14 +61,14 @@ def _with_count(
         return item
     # The finding names the project too; this line has 80 columns.
     log.warning("retention %r: %s", item.source["name"], facts["detail"])
-    deletes = object_finding(resource, item, "retention_deletes", **facts)
+    deletes = object_finding(resource, item, **facts)
     return replace(item, known_findings=(deletes,))
 
 
 def deleted_at_once(
     catalog: Catalog, resource: Resource, rules: Sequence[JsonObject]
 ) -> Dict[str, Dict[str, Any]]:
-    """Returns rule id -> {count, detail} of the rows that are older than the rule allows.
+    """Returns rule id -> {kind, count, detail} of the rows that are older than the rule allows.
 
     A rule without such rows is left out. Rules of the same age are counted together.
     """
@@ -89,11 +89,12 @@ def deleted_at_once(
         # The rows of an object may have been moved already.
         rows = sum(max(count or 0 for count in of_place) for of_place in counts)
         if any(None in of_place for of_place in counts):
-            text = f"how many rows are older than {days} days is not known"
-            deletes[rule_id] = {"count": rows, "detail": text}
+            known = f"; {plural(rows, 'row')} or more" if rows else ""
+            text = f"the rows older than {days} days cannot be counted{known}"
+            deletes[rule_id] = {"kind": "retention_not_counted", "count": rows, "detail": text}
         elif rows:
             text = f"{plural(rows, 'row')} older than {days} days"
-            deletes[rule_id] = {"count": rows, "detail": text}
+            deletes[rule_id] = {"kind": "retention_deletes", "count": rows, "detail": text}
     return deletes
 
 

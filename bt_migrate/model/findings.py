@@ -109,6 +109,14 @@ KINDS: Mapping[str, Kind] = {
         False,
         "decide about retention, which deletes {rows:row} at once because of their age: {names}",
     ),
+    "retention_not_counted": Kind(
+        ACTION,
+        "a retention rule deletes rows at once that are older than it allows; how many cannot be"
+        " counted",
+        "to keep old rows, do not activate the rule, or give it more days in the source first",
+        False,
+        "decide about retention; how many rows it deletes at once cannot be counted: {names}",
+    ),
     "source_id_in_text": Kind(
         ACTION,
         "a text mentions an id of the source; it was left as it is",

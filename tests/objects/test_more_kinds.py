@@ -269,6 +269,22 @@ def test_what_acts_outside_or_deletes_is_reported_and_not_created(
     assert command in line
 
 
+def test_rows_that_a_retention_rule_deletes_are_not_told_as_none_if_they_cannot_be_counted(
+    pair: Pair, tmp_path: Path
+) -> None:
+    fill_automations(pair.source)
+    pair.sandbox.refuse = lambda method, path, body: (
+        Answer(400, b"no such filter") if b"created <" in body else None
+    )
+    ended = run(pair.sandbox, tmp_path, "--dry-run", MIGRATION_ACTIVATE="")
+    assert (ended.code, findings(tmp_path, "retention_deletes")) == (0, [])
+    uncounted = findings(tmp_path, "retention_not_counted")
+    assert {entry["name"] for entry in uncounted} == {"keep", "cases", "whole"}
+    (line,) = [line for line in report(tmp_path)["to_do"] if "retention_not" in line["kind"]]
+    assert "how many rows it deletes at once cannot be counted: " in line["text"]
+    assert "0 rows at once" not in ended.out
+
+
 def test_what_acts_outside_or_deletes_is_created_with_activate_only(
     pair: Pair, tmp_path: Path
 ) -> None:
