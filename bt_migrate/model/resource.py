@@ -124,7 +124,8 @@ class Resource:
     # BY_OWNER: an owner's list is at path/{object_type}/{object_id}, an object below it by the last
     # field of its key, where PUT creates or replaces it.
     below_owner: bool = False
-    # The kind without whose objects there are none of this kind.
+    # The kind without whose objects there are none of this kind: the last field of the natural key
+    # is the key of one.
     needs_kind: str = ""
     # BY_OWNER: GET, PATCH and DELETE of an object also require object_type and object_id.
     names_owner: bool = False

@@ -388,7 +388,7 @@ ENVIRONMENT_ASSIGNMENTS = Resource(
     look_up_by="environment_slug", owner_types=("prompt", "function"),
     references=(Reference("object_id", ("@object_type",)),),
     pins=(Pin("object_version", CALLABLE, of=("object_id",), keeps_latest=True),),
-    needed=("object_version",), without_version="version_not_moved",
+    needed=("object_version", "environment_slug"), without_version="version_not_moved",
     beyond=True, asked_by="history",
     not_carried="those of earlier versions, without --history",
     page="Environments",

@@ -147,6 +147,10 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         resolve_version=partial(resolve_version, catalog),
     )
     rewritten.unresolved += awaited_by_pins(catalog, resource, source, rewritten.pins)
+    named = _unresolved_name(catalog, resource, source)
+    if named:
+        del rewritten.value[named.path]
+        rewritten.unresolved.append(named)
     deferred = [
         reference
         for reference in rewritten.unresolved
@@ -168,6 +172,22 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     findings += _field_findings(catalog, resource, item)
     body.update(_scope_fields(catalog, resource, item))
     return Prepared(body, deferred, left_out, findings, rewritten.pins)
+
+
+def _unresolved_name(
+    catalog: Catalog, resource: Resource, source: JsonObject
+) -> Optional[Unresolved]:
+    """Returns the reference of an object that names another one by its key, such as an environment,
+    if that is not in the destination.
+    """
+    if not resource.needs_kind:
+        return None
+    kind, path = BY_NAME[resource.needs_kind], resource.key[-1]
+    for obj in catalog.lists.source_list_or_empty(kind):
+        if obj.get(kind.key[0]) == source.get(path):
+            is_there = catalog.targets.resolve((kind.name,), obj["id"])
+            return None if is_there else Unresolved(path, (kind.name,), obj["id"])
+    return None
 
 
 def _scope_fields(catalog: Catalog, resource: Resource, item: PlannedObject) -> Dict[str, Any]:
@@ -360,6 +380,8 @@ def not_placeable(resource: Resource, source: JsonObject, body: Mapping[str, Any
     missing = {name for name in resource.needed if source.get(name) and not body.get(name)}
     if resource.inside in missing:
         return f"its {resource_around(resource).kind} is not in the destination"
+    if resource.needs_kind and resource.key[-1] in missing:
+        return f"its {BY_NAME[resource.needs_kind].kind} is not in the destination"
     if missing & {pin.path for pin in resource.pins}:
         return NO_STATE
     return "its user, group or role is not in the destination" if missing else ""

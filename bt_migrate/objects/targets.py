@@ -127,9 +127,15 @@ class Targets:
             if resource is None or resource is USERS or target in self.lists.unknown_there:
                 continue
             source = self.lists.source_object(resource, source_id)
+            if source is None and resource.scope == OWNER and not self._phase_is_done(resource):
+                return True
             if source and not resource.cannot_move(source):
                 return True
         return False
+
+    def _phase_is_done(self, resource: Resource) -> bool:
+        """Whether the phase of a kind ended in this run: only that phase lists some kinds."""
+        return resource.phase in self.earlier.run.record.phases_done
 
     def may_be_added(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether an unresolved reference can resolve later, even if only because a person acts.
@@ -178,10 +184,18 @@ class Targets:
         return bool(resources) and all(
             resource is not None
             and resource is not USERS
-            and resource.scope != OWNER
             and self.lists.source_object(resource, source_id) is None
             and resource.name not in self.lists.unavailable
+            and (resource.scope != OWNER or self._is_listed_whole(resource))
             for resource in resources
+        )
+
+    def _is_listed_whole(self, resource: Resource) -> bool:
+        """Whether this run has listed all objects of a kind that its own phase lists."""
+        settings, record = self.lists.settings, self.earlier.run.record
+        is_whole = settings.selects(resource.name) and not settings.selects_projects
+        return (
+            is_whole and self._phase_is_done(resource) and not record.not_listed.get(resource.name)
         )
 
     def known_ids(self) -> Mapping[str, Tuple[str, ...]]:
