@@ -31,6 +31,7 @@ KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
 NARROWING = ("--resources", "--projects", "--exclude-resources", "--exclude-projects")
 SINCE_LAST = "--since-last"
 EXCLUDE = "--exclude-resources"
+BY_KIND = ("--resources", EXCLUDE)
 VERSIONS = "--dataset-versions"
 # the error of a list that a key may not read
 FORBIDDEN = re.compile(rf"was answered (403|400\b.*({RIGHT_REFUSED.pattern}))", re.IGNORECASE)
@@ -132,18 +133,19 @@ def _in_new_run(start: LastStart, run: RunDirectory, comment: str) -> str:
 
 def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
     comment = "once the problems above are fixed; only what is missing is copied"
-    narrow = only(start.arguments, NARROWING)
+    narrow = only(start.options, NARROWING)
     failed = {line["kind"] for line in report["failed"]}
     phase, kinds = _phase_before(start, run.record, report)
     left_out = {UNRESOLVED} if phase else {UNRESOLVED, WAITS}
     # The other failures of a run may be outside of the part that the start was for.
     if narrow and failed & left_out and (failed <= left_out or _is_part_of(start, run.record)):
-        arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
-        comment = "moves the targets of the references too"
+        arguments = without(_same_run(start, run), ("--state-dir",))
+        arguments = start.without_everywhere(arguments, NARROWING)
+        comment = f"{start.to_unset(NARROWING)}moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
     refused = _unreadable_kinds_needed(report)
     if refused:
-        names = ",".join([*values_of(start.arguments, EXCLUDE), *refused])
+        names = ",".join([*values_of(start.options, EXCLUDE), *refused])
         arguments = without(_same_run(start, run), (EXCLUDE, "--state-dir"))
         arguments += [EXCLUDE, names, "--state-dir", str(run.path.parent)]
         comment = "moves the rest without these; a key that may list them moves all"
@@ -152,14 +154,15 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         comment = "moves what failed, or what references wait for"
         arguments = list(start.arguments)
         if not kinds <= {*run.record.selection.resources}:
-            arguments = without(arguments, ("--resources", EXCLUDE))
+            arguments = start.without_everywhere(arguments, BY_KIND)
+            comment = f"{start.to_unset(BY_KIND)}{comment}"
         return start.line(phase, arguments, comment)
     conflicts = _resources_to_update(start, report)
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
         comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
         if not run.record.round:  # objects are updated already, and a copy overwrites no rows
             comment = "accepts what differs, after a look; what you delete there is copied again"
-            if VERSIONS in start.arguments:
+            if VERSIONS in start.options:
                 comment = "accepts what differs; or undo this run, delete the datasets, run again"
         return _accept(start, run, comment)
     if conflicts:
@@ -167,14 +170,14 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     elif SINCE_LAST in start.arguments and _only_kept(report) and MISSING in _compared(report):
         # A sync reads what is new, and the source did not change these again.
         return _in_new_run(start, run, "copies what is missing, also what was deleted there")
-    arguments = _with_updates(_same_run(start, run), conflicts)
+    arguments = _with_updates(start, _same_run(start, run), conflicts)
     return start.again(arguments, comment)
 
 
 def _is_part_of(start: LastStart, record: RunRecord) -> bool:
     """Whether the start selects less than its run."""
     whole = {"--resources": record.selection.resources, "--projects": record.selection.projects}
-    given = {flag: ",".join(values_of(start.arguments, flag)) for flag in whole}
+    given = {flag: ",".join(values_of(start.options, flag)) for flag in whole}
     return any(names and {*names.split(",")} != {*whole[flag]} for flag, names in given.items())
 
 
@@ -296,7 +299,7 @@ def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[st
     failed = {line["kind"] for line in report["failed"]}
     if not failed <= {NOT_CREATED} or not all(map(_needs_update, problems)):
         return []
-    policies = ",".join(values_of(start.arguments, "--on-conflict")).split(",")
+    policies = ",".join(values_of(start.options, "--on-conflict")).split(",")
     if "update" in policies:
         return []
     names: Set[str] = {problem["resource"] for problem in problems}
@@ -308,10 +311,13 @@ def _needs_update(problem: Mapping[str, Any]) -> bool:
     return problem["outcome"] == DIFFERS or policy in (problem.get("reason") or "")
 
 
-def _with_updates(arguments: Sequence[str], resources: Sequence[str]) -> List[str]:
+def _with_updates(
+    start: LastStart, arguments: Sequence[str], resources: Sequence[str]
+) -> List[str]:
     if not resources:
         return list(arguments)
-    policies = [*values_of(arguments, "--on-conflict"), *(f"{name}=update" for name in resources)]
+    policies = values_of(start.options, "--on-conflict")
+    policies += [f"{name}=update" for name in resources]
     return [*without(arguments, ("--on-conflict",)), "--on-conflict", ",".join(policies)]
 
 
@@ -333,7 +339,7 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     has_lost = any(item["outcome"] not in (DIFFERS, EXTRA) for item in others)
     is_moved = run.record.command != VERIFY and not any(run.record.selection.window.values())
     if len(others) < len(result["differences"]) and not has_lost and is_moved:
-        arguments = _with_updates([*selection, *_place(run), SINCE_LAST], updates)
+        arguments = _with_updates(start, [*selection, *_place(run), SINCE_LAST], updates)
         return start.line(DRIVER, arguments, "copies what changed in the source since the copy")
     if others and not has_lost and not updates:
         # A copy does not overwrite rows.
@@ -341,7 +347,7 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
         return _accept(start, run, comment)
     arguments = [*selection, *_window(run.record), "--state-dir", str(run.path.parent)]
     comment = "copies what is missing, then compares again"
-    return start.line(DRIVER, _with_updates(arguments, updates), comment)
+    return start.line(DRIVER, _with_updates(start, arguments, updates), comment)
 
 
 def _is_copied_by_sync(difference: Mapping[str, Any]) -> bool:

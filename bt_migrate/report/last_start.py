@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import Iterable, List, Mapping, Sequence
 
 from bt_migrate.config.options import PROGRAMS
+from bt_migrate.config.settings import ALL_SETTINGS
 from bt_migrate.report.arguments import KEPT, accepted_by, flags_of, only, without
 from bt_migrate.report.display import shell_word
 from bt_migrate.state.run_record import RunRecord, Session
 
 ONLY_OF_PART = ("--shard", "--no-rows")
+# option -> its value that selects everything
+ALL_OF = {"--resources": "all", "--projects": "*"}
+VARIABLES = {setting.flag: setting.env for setting in ALL_SETTINGS if setting.flag}
 
 
 @dataclass(frozen=True)
 class LastStart:
     """The command line of the last start of the run, and its error.
 
-    `kept_before`: options of earlier starts that change what is moved.
+    `kept_before`: options of earlier starts that change what is moved. `environment`: the values of
+    other settings, which the environment or .env set, as options; the next command finds them there
+    too.
     """
 
     command: str
@@ -26,11 +32,33 @@ class LastStart:
     prefix: str
     error: str
     kept_before: Sequence[str] = ()
+    environment: Sequence[str] = ()
+
+    @property
+    def options(self) -> List[str]:
+        """All that the start was given, wherever it came from. Only `arguments` are repeated."""
+        before = without(self.kept_before, _flags(self.arguments))
+        given = [*self.arguments, *before]
+        return [*given, *without(self.environment, _flags(given))]
+
+    def without_everywhere(self, arguments: Sequence[str], flags: Sequence[str]) -> List[str]:
+        """Returns the arguments without these options, and with what undoes those of the
+        environment: see `ALL_OF` and `to_unset`.
+        """
+        undone = [flag for flag in flags if flag in _flags(self.environment) and flag in ALL_OF]
+        words = [word for flag in undone for word in (flag, ALL_OF[flag])]
+        return [*without(arguments, flags), *words]
+
+    def to_unset(self, flags: Sequence[str]) -> str:
+        """Returns what a person has to do before a command without these options, "" if nothing."""
+        named = _flags(self.environment)
+        variables = [VARIABLES[flag] for flag in flags if flag in named and flag not in ALL_OF]
+        return f"unset {' and '.join(variables)} first; " if variables else ""
 
     def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
         """Returns the command with what was kept before, and the arguments that it accepts."""
         options = PROGRAMS[command]
-        given = {argument.partition("=")[0] for argument in arguments}
+        given = _flags(arguments)
         kept_flags = [option.flag for option in options if option.kept and option.flag not in given]
         arguments = [*only(self.kept_before, kept_flags), *arguments]
         words = map(shell_word, [self.prefix + command, *accepted_by(command, arguments)])
@@ -53,7 +81,26 @@ def last_start(record: RunRecord) -> LastStart:
         arguments = without(arguments, ONLY_OF_PART)
     prefix = session.prefix if session else "bin/"
     error = (session.error if session else None) or ""
-    return LastStart(command, arguments, prefix, error, _kept_before(record.sessions))
+    environment = _environment(record.settings, arguments)
+    return LastStart(command, arguments, prefix, error, _kept_before(record.sessions), environment)
+
+
+def _environment(settings: Mapping[str, str], arguments: Sequence[str]) -> List[str]:
+    """Returns the settings that no argument gave, as options. `settings`: variable -> text."""
+    words: List[str] = []
+    for setting in ALL_SETTINGS:
+        if not setting.flag or setting.env not in settings or setting.flag in _flags(arguments):
+            continue
+        text = settings[setting.env]
+        if setting.metavar:
+            words += [setting.flag, text]
+        elif setting.read(setting.env, text) != setting.inverted:
+            words.append(setting.flag)
+    return words
+
+
+def _flags(arguments: Iterable[str]) -> List[str]:
+    return [argument.partition("=")[0] for argument in arguments]
 
 
 def _kept_before(sessions: Sequence[Session]) -> List[str]:

@@ -1,0 +1,149 @@
+"""What is recommended depends on the settings, wherever their values come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from tests.support.next_commands import EQUAL, UNEQUAL, commands, next_lines
+
+DIFFERS = {"resource": "prompts", "outcome": "differs"}
+WAITS = {
+    "problems": [{"resource": "prompts", "outcome": "waiting"}],
+    "failed": [{"kind": "waits"}],
+    "findings": [
+        {"kind": "waits", "severity": "failure", "detail": "functions", "resource": "prompts"}
+    ],
+}
+ROWS_DIFFER = {"failed": [{"kind": "row_differs"}], "findings": []}
+
+
+def one_line(
+    folder: Path, option: str, variables: Dict[str, str], *, env: bool, **more: Any
+) -> str:
+    """The recommended line, with an option on the command line or its value in the environment."""
+    arguments = more.pop("arguments", "")
+    settings = variables if env else {}
+    command, status = more.pop("command", "migrate-all"), more.pop("status", "incomplete")
+    given = arguments if env else f"{option} {arguments}".strip()
+    (line,) = next_lines(folder, command, given, status, settings=settings, **more)[:1]
+    return line
+
+
+@pytest.mark.parametrize("env", [False, True])
+def test_policies_of_other_kinds_are_kept(env: bool, tmp_path: Path) -> None:
+    line = one_line(
+        tmp_path,
+        "--on-conflict datasets=update",
+        {"MIGRATION_ON_CONFLICT": "datasets=update"},
+        env=env,
+        report={"problems": [DIFFERS]},
+    )
+    assert "--on-conflict datasets=update,prompts=update" in line
+
+
+@pytest.mark.parametrize("env", [False, True])
+def test_update_is_not_recommended_where_it_is_the_policy(env: bool, tmp_path: Path) -> None:
+    line = one_line(
+        tmp_path,
+        "--on-conflict update",
+        {"MIGRATION_ON_CONFLICT": "update"},
+        env=env,
+        report={"problems": [DIFFERS]},
+    )
+    assert "prompts=update" not in line
+
+
+@pytest.mark.parametrize("env", [False, True])
+@pytest.mark.parametrize(("value", "said"), [("true", True), ("1", True), ("false", False)])
+def test_rows_that_differ_after_earlier_states(
+    value: str, said: bool, env: bool, tmp_path: Path
+) -> None:
+    line = one_line(
+        tmp_path,
+        "--dataset-versions" if said else "",
+        {"MIGRATION_DATASET_VERSIONS": value},
+        env=env,
+        report=ROWS_DIFFER,
+    )
+    assert ("delete the datasets" in line) == said
+
+
+@pytest.mark.parametrize("env", [False, True])
+def test_other_excluded_resources_stay_excluded(env: bool, tmp_path: Path) -> None:
+    refused = {
+        "kind": "list_refused", "resource": "experiments", "severity": "failure",
+        "detail": "GET /v1/experiment was answered 403",
+    }  # fmt: skip
+    target = {"kind": "target_list_refused", "severity": "failure", "detail": "experiments: 403"}
+    report = {"failed": [{"kind": "list_refused"}], "findings": [refused, target]}
+    variables = {"MIGRATION_EXCLUDE_RESOURCES": "logs"}
+    line = one_line(tmp_path, "--exclude-resources logs", variables, env=env, report=report)
+    assert "--exclude-resources logs,experiments" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "variables", "there", "absent"),
+    [
+        ("--resources prompts", {"MIGRATION_RESOURCES": "prompts"}, "--resources all", ""),
+        ("--projects a", {"MIGRATION_PROJECTS": "a"}, "--projects '*'", ""),
+        (
+            "--exclude-resources functions",
+            {"MIGRATION_EXCLUDE_RESOURCES": "functions"},
+            "",
+            "unset MIGRATION_EXCLUDE_RESOURCES first",
+        ),
+    ],
+)
+@pytest.mark.parametrize("env", [False, True])
+def test_a_selection_that_leaves_targets_out_is_widened(
+    option: str, variables: Dict[str, str], there: str, absent: str, env: bool, tmp_path: Path
+) -> None:
+    line = one_line(tmp_path, option, variables, env=env, report=WAITS)
+    if env:
+        assert there in line and absent in line
+    else:
+        assert option.split()[0] not in line and "unset" not in line
+
+
+@pytest.mark.parametrize("env", [False, True])
+def test_a_phase_before_moves_kinds_that_the_selection_left_out(env: bool, tmp_path: Path) -> None:
+    line = one_line(
+        tmp_path,
+        "--resources prompts",
+        {"MIGRATION_RESOURCES": "prompts"},
+        env=env,
+        command="migrate-settings",
+        report=WAITS,
+    )
+    assert line.startswith("bin/migrate-definitions")
+    assert "prompts" not in line and ("--resources all" in line) == env
+
+
+def test_a_policy_of_the_move_is_kept_after_a_verification(tmp_path: Path) -> None:
+    (line,) = commands(
+        tmp_path,
+        "verify",
+        "",
+        "incomplete",
+        before="migrate-all --on-conflict datasets=update",
+        command="migrate-all",
+        report={"verification": UNEQUAL},
+    )
+    assert "--on-conflict datasets=update,prompts=update" in line
+
+
+def test_settings_of_the_environment_are_not_repeated_as_options(tmp_path: Path) -> None:
+    settings = {"MIGRATION_PROJECTS": "a", "MIGRATION_HISTORY": "all"}
+    (line,) = commands(
+        tmp_path,
+        "migrate-all",
+        "",
+        "completed",
+        settings=settings,
+        finished=True,
+        report={"verification": EQUAL},
+    )
+    assert line == "bin/migrate-all --state-dir RUN --since-last"
