@@ -52,13 +52,16 @@ from bt_migrate.rows.streams import (
     open_copy,
     save_members,
 )
+from bt_migrate.state.seen_rows import NO_LIMIT
 from bt_migrate.state.sync_marks import Round, mark_seconds
 
 log = logging.getLogger("bt_migrate.rows")
 
-# rows that failed in an earlier sync: how many are tried again in one sync, and in one query
+# rows that failed in an earlier sync: how many are tried again before it counts whether they
+# arrive, and in one query
 TRIED_AGAIN = 500
 ROWS_AGAIN = 50
+NOT_TRIED = "failed in an earlier sync, and not tried again in this one"
 
 StartCopy = Callable[[Sequence[RowStream]], None]
 
@@ -166,8 +169,7 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         _read_source(shared, members)
         for member in members:
             if member.above is not None and member.state.failed and not member.error:
-                source_id, round_ = member.stream.source_id, member.state.sync.round
-                send_again(shared, member, member.seen.failed(source_id, round_, TRIED_AGAIN))
+                _try_again(shared, member)
     except ApiError as error:
         if len(members) == 1:
             members[0].error = error
@@ -321,6 +323,27 @@ def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
         counted = count_inside(source, stream.kind.name, [stream.source_id], bounds)
         member.stream = replace(stream, rows=counted)
         _copy_members(shared, [member])
+
+
+def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
+    """In a sync: send rows that did not arrive in earlier syncs, as long as they arrive now.
+
+    Once some of TRIED_AGAIN rows have failed again, the others are reported, and the next sync
+    tries them first. Raises ApiError.
+    """
+    object_id, round_ = member.stream.source_id, member.state.sync.round
+    failed = member.seen.failed(object_id, round_, NO_LIMIT)
+    for start in range(0, len(failed), TRIED_AGAIN):
+        tried = failed[start : start + TRIED_AGAIN]
+        send_again(shared, member, tried)
+        still_earlier = member.seen.failed(object_id, round_, NO_LIMIT)
+        left = failed[start + TRIED_AGAIN :]
+        if left and not {*tried}.issubset(still_earlier):
+            with member.state.lock:
+                notes = FindingCounts(member.state.findings)
+                notes.add_many("row_refused", left[0], len(left), detail=NOT_TRIED)
+                member.state.findings = notes.records()
+            return
 
 
 def send_again(shared: SharedCopy, member: StreamCopy, row_ids: Sequence[str]) -> None:

@@ -36,6 +36,9 @@ _LAST_RECORDS = (
 )
 
 
+NO_LIMIT = -1  # for SQLite
+
+
 class SeenRows:
     """What is known of the rows of a stream, by source object and row id. Safe for many threads.
 

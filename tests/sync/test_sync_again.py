@@ -114,6 +114,22 @@ def test_failed_rows_are_tried_by_each_sync_until_they_arrive(
             )
 
 
+def test_rows_that_are_too_many_to_be_tried_again_are_told_until_they_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bt_migrate.rows.copy.TRIED_AGAIN", 4)
+    with living(tmp_path, rows=3) as w:
+        repair = too_odd(w, LOGS)
+        rows = [row("late"), *(row(f"later {number}", input="late") for number in range(10))]
+        w.source.insert(LOGS, holder(w, LOGS), rows)
+        for _ in range(2):
+            assert sync(w).code == 1
+            assert sum(found["count"] for found in findings(w.root, "row_refused")) == 11
+        repair()
+        sent(w)
+        assert (sync(w).code, len(sent(w)), equal(w)) == (0, 11, True)
+
+
 @pytest.mark.parametrize("failure", sorted(FAILURES))
 def test_what_never_arrives_can_be_accepted_and_still_arrives_once_it_can(
     failure: str, tmp_path: Path
