@@ -20,6 +20,7 @@ from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_OK, UsageError
 from bt_migrate.objects.catalog import open_catalog
+from bt_migrate.report.display import plural
 from bt_migrate.shards.plan import shards_of
 from bt_migrate.shards.shard_file import shard_line
 from bt_migrate.state.find_run import create_run
@@ -42,10 +43,10 @@ def plan(settings: Settings, ending: Ending) -> int:
     for shard in shards:
         print(shard_line(shard))
         log.info(
-            "shard %d: %s rows in %d objects",
+            "shard %d: %s in %s",
             shard.number,
-            f"{shard.rows:,}",
-            len(shard.units),
+            plural(shard.rows, "row"),
+            plural(len(shard.units), "object"),
         )
     return EXIT_OK
 

@@ -21,6 +21,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.display import plural
 from bt_migrate.rows.absent_rows import forget_absent, note_absent
 from bt_migrate.rows.assignments import rows_shown, seconds_until_shown
 from bt_migrate.rows.commit import loss_digest
@@ -335,10 +336,10 @@ def _note_deleted(gone: GoneRows) -> None:
     forget_absent(gone.member.state, deleted)
     gone.member.state.sync.deleted += len(deleted)
     log.info(
-        "%s %r: %d rows deleted that are gone from the source",
+        "%s %r: %s deleted that are gone from the source",
         gone.member.stream.kind.name,
         gone.member.stream.name,
-        gone.member.state.sync.deleted,
+        plural(gone.member.state.sync.deleted, "row"),
         extra={"event": "rows_deleted"},
     )
 

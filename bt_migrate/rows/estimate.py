@@ -22,6 +22,7 @@ from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.notes import FindingCounts, stream_findings
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.display import plural
 from bt_migrate.rows.count import RowCounts, count_objects, count_rows
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.facets import asks_for_facets, learn_facets
@@ -117,10 +118,10 @@ def plan_rows(
         _stream(catalog, kind_name, group, sample) for group in _groups(catalog, kind_name, objects)
     ]
     log.info(
-        "rows of %s: %s in %d objects",
+        "rows of %s: %s in %s",
         kind_name,
         shown_count(total(streams, "rows")),
-        len(objects),
+        plural(len(objects), "object"),
         extra={"event": "planned_rows"},
     )
     share = sample.attachments / sample.rows if sample.rows else 0.0

@@ -16,6 +16,7 @@ from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.model.run_identity import Shard, ShardMark, ShardUnit
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.display import plural
 from bt_migrate.rows.count import OBJECTS_COUNTED, RowCounts, count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.shards.shard_file import shards_with
@@ -111,9 +112,9 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[ShardUnit
         )
     if missing:
         log.warning(
-            "%d objects with %s are not in the destination yet; move them before the first shard",
-            missing,
-            kind,
+            "not in the destination yet: %s; move the objects before the first shard"
+            " (migrate-all --no-rows)",
+            plural(missing, kind[:-1]),
         )
 
 
