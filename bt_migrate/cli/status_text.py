@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from bt_migrate.cli.live_lines import left_text
 from bt_migrate.cli.process_status import ROWS, wait_text
@@ -51,14 +51,16 @@ def status_lines(
 ) -> List[str]:
     """Returns the status for a person, in at most `height` lines: the head, then open streams.
 
-    Names in the lines of streams are cut to what a window of `columns` has room for.
+    The lines of the head are broken at `columns`. Names in the lines of streams are cut to what a
+    window of 80 columns or more has room for.
     """
-    head = list(_head_lines(status, now))
+    head = broken_lines(_head_lines(status, now), columns)
     limit = SHOWN_STREAMS if height is None else max(0, height - len(head) - 1)
-    return [*head, *_stream_lines(status, min(limit, SHOWN_STREAMS), columns)][:height]
+    streams = _stream_lines(status, min(limit, SHOWN_STREAMS), max(columns, COLUMNS))
+    return [*head, *streams][:height]
 
 
-def broken_lines(lines: Sequence[str], columns: int) -> List[str]:
+def broken_lines(lines: Iterable[str], columns: int) -> List[str]:
     """Returns the lines with breaks between words where a window is narrower than they are."""
     broken: List[str] = []
     for line in lines:
@@ -79,7 +81,7 @@ def state_text(status: Mapping[str, Any]) -> str:
 
 def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     sides = f"{shown(status['source'])} -> {shown(status['dest'])}"
-    yield from wrapped(f"run {status['run']}: {state_text(status)}; {sides}", first="")
+    yield f"run {status['run']}: {state_text(status)}; {sides}"
     window = status["window"]
     if window["created_after"] or window["created_before"]:
         begin = window["created_after"] or "the beginning"
@@ -88,21 +90,20 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         yield from _process_lines(status, now)
     else:
         done = ", ".join(status["phases_done"]) or "none"
-        yield from wrapped(f"phases done: {done}", first="")
+        yield f"phases done: {done}"
     if status["streams"] and not _does_other_work(status):
         still = STILL if status["state"] == PAUSED else {}
         yield f"rows: {_progress({**status['rows'], **still})}"
     if status["state"] in AT_WORK:
-        yield from _advice_lines(status)
+        yield _advice_text(status)
     if status["undone"]:
         yield _undone_text(status["undone"])
     elif status["verification"]:
-        yield from wrapped(f"verification: {status['verification']}", first="")
+        yield f"verification: {status['verification']}"
     for name, side in status["sides"].items():
-        line = _side_line(name, side, at_work=status["state"] in AT_WORK)
-        yield from wrapped(line, first="")
+        yield _side_line(name, side, at_work=status["state"] in AT_WORK)
     if status["last_error"]:
-        yield from wrapped(f"last problem: {status['last_error']}", first="")
+        yield f"last problem: {status['last_error']}"
     if status["lag"]:
         yield f"lag: {lag_text(status['lag'])}"
 
@@ -128,13 +129,12 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         yield wait_text(status["wait"], now)
 
 
-def _advice_lines(status: Dict[str, Any]) -> List[str]:
+def _advice_text(status: Dict[str, Any]) -> str:
     if status["stopping"]:
-        return [f"stopping: {status['stopping']}"]
-    text = f"to stop it: bin/control {status['run']} stop; the same command continues"
+        return f"stopping: {status['stopping']}"
     if status["state"] == PAUSED:
-        text = f"to go on: bin/control {status['run']} resume"
-    return wrapped(text, first="")
+        return f"to go on: bin/control {status['run']} resume"
+    return f"to stop it: bin/control {status['run']} stop; the same command continues"
 
 
 def _as_rows(work: Mapping[str, Any]) -> Dict[str, Any]:

@@ -61,7 +61,7 @@ def _status(path: Path, flags: Dict[str, Any], window: Optional[os.terminal_size
         status["lag"] = lag_now(run, flags["env_file"])
     columns = window.columns - 1 if window else COLUMNS
     # A narrow window breaks lines instead of cutting names to nothing.
-    lines = status_lines(status, now, height, max(columns, COLUMNS))
+    lines = status_lines(status, now, height, columns)
     if window:
         lines = broken_lines(lines, columns)[:height]
     return Shown(status, lines, status["state"] in AT_WORK)

@@ -73,6 +73,18 @@ RUNNING = {
 }
 
 
+def test_a_long_line_of_the_status_is_broken_once_at_the_edge_of_the_window() -> None:
+    verdict = "equal, except what cannot be moved: objects 121 match, 3 cannot be moved"
+    lines = status_lines(status(0, verification=verdict), NOW, 24, 79)
+    assert broken_lines(lines, 79) == lines
+    assert lines[-2:] == [
+        "verification: equal, except what cannot be moved: objects 121 match, 3 cannot",
+        "    be moved",
+    ]
+    wide = status_lines(status(0, verification=verdict), NOW, 34, 119)
+    assert wide[-1] == f"verification: {verdict}"
+
+
 @pytest.mark.parametrize(("streams", "height"), [(40, 24), (40, 10), (3, 24), (0, 24), (40, 2)])
 def test_the_status_fits_the_window(streams: int, height: int) -> None:
     lines = status_lines(status(streams), NOW, height)

@@ -14,7 +14,7 @@ from bt_migrate.cli.live_lines import Window as LiveWindow
 from bt_migrate.cli.live_lines import live_lines
 from bt_migrate.cli.progress import bar_drawer
 from bt_migrate.cli.status_text import broken_lines, status_lines
-from bt_migrate.report.display import COLUMNS, columns_of
+from bt_migrate.report.display import columns_of
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.orgs import REPOSITORY, Pair, environment, tiny_pair
 from tests.support.terminals import Window, normal, run_on_terminal
@@ -143,8 +143,8 @@ def captures_of_moments() -> Iterator[Tuple[str, str]]:
 
 
 def _status(status: Dict[str, Any], window: Window) -> str:
-    columns = max(window.columns, COLUMNS)
-    lines = broken_lines(status_lines(status, NOW, window.lines - 1, columns), window.columns)
+    columns = window.columns - 1
+    lines = broken_lines(status_lines(status, NOW, window.lines - 1, columns), columns)
     return _text(_fitting(lines[: window.lines - 1], window))
 
 
