@@ -267,8 +267,7 @@ class PhaseLoop:
             self._close_ended(last=name == VERIFY)
             self._closed_s = time.monotonic()
         log.info("phase %d of %d: %s", *of_all, name, extra={"event": "phase", "phase": name})
-        self._run.live.phase = name
-        self._run.live.phase_number = of_all
+        self._show_phase(name)
         began = time.monotonic()
         try:
             rest = phase(self._migration)
@@ -282,9 +281,14 @@ class PhaseLoop:
             self._ended.append(name)
         self._close_background(waits=False)
 
+    def _show_phase(self, name: str) -> None:
+        self._run.live.phase = name
+        self._run.live.phase_number = (self._names.index(name) + 1, len(self._names))
+
     def _record_seconds(self, name: str, seconds: float) -> None:
-        """Record the time of a phase, without rows that it writes in the background."""
-        self._run.record.sessions[-1].phases[name] = round(seconds, 3)
+        """Add to the time of a phase; rows that it writes in the background do not count."""
+        phases = self._run.record.sessions[-1].phases
+        phases[name] = round(phases.get(name, 0.0) + seconds, 3)
 
     def finish(self) -> None:
         """Wait for background work; close the phases, and the run if all of its phases are done."""
@@ -363,7 +367,10 @@ class PhaseLoop:
         """Mark a phase as done when its background work is. Raises the error that ended it."""
         for name, rest in list(self._in_background.items()):
             if waits:
+                self._show_phase(name)
+                began = time.monotonic()
                 wait_for([rest])
+                self._record_seconds(name, time.monotonic() - began)
             if rest.done():
                 self._in_background.pop(name).result()
                 if self._whole:

@@ -18,6 +18,7 @@ from bt_migrate.migration.undo_decide import (
     AFTER_ROWS,
     BEFORE_ROWS,
     NOT_EMPTY,
+    OBJECTS_EXAMINED,
     decide_deletes,
     projects_not_empty,
 )
@@ -68,7 +69,8 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
     note_unknown_updates(context)
     note_doubtful(context)
     created = created_objects(context)
-    deletes = decide_deletes(context, created)
+    with run.live.working(OBJECTS_EXAMINED, len(created)):
+        deletes = decide_deletes(context, created)
     if settings.yes:
         _begin(run)
     restored = _restore_all(context, updated)

@@ -32,6 +32,7 @@ BEFORE_ROWS = tuple(
 AFTER_ROWS = tuple(
     resource for resource in reversed(OBJECT_RESOURCES) if resource not in BEFORE_ROWS
 )
+OBJECTS_EXAMINED = "objects examined"
 ROWS_OF_OTHERS = "holds rows that others wrote"
 NOT_EMPTY = "holds something that this run did not make, or that is left"
 
@@ -62,10 +63,13 @@ def decide_deletes(context: UndoContext, created: Sequence[CreatedObject]) -> Li
 
 def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[CreatedObject]:
     """Returns the objects that still exist, each with its reason to stay."""
-    there = {
-        name: existing_objects(context, of_kind[0].resource, of_kind)
-        for name, of_kind in _by_kind(created).items()
-    }
+    holders = [holder_of_rows(kind) for kind in ROW_KINDS]
+    there = {}
+    for name, of_kind in _by_kind(created).items():
+        resource = of_kind[0].resource
+        there[name] = existing_objects(context, resource, of_kind)
+        if resource not in holders:
+            context.run.live.step(OBJECTS_EXAMINED, len(of_kind))
     present = [obj for obj in created if obj.dest_id in there[obj.resource.name]]
     others = _with_rows_of_others(context, present)
     judged = []
@@ -124,6 +128,7 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
                 accounted = dest_id in rows and rows[dest_id] == own[dest_id]
                 if not accounted:
                     with_others[dest_id] = rows_of_others(context, kind, dest_id, stream)
+            context.run.live.step(OBJECTS_EXAMINED, len(batch))
     return with_others
 
 

@@ -113,8 +113,8 @@ def copy_objects(
 
 
 def _shown_progress(catalog: Catalog, resource: Resource, count: int) -> ContextManager[Any]:
-    """Inside `with`, the objects are shown as progress; of objects with rows, their rows are."""
-    if resource.name in ROW_KINDS:
+    """Inside `with`, the objects are shown as progress; or their rows, if these are copied too."""
+    if resource.name in ROW_KINDS and not catalog.settings.no_rows:
         return contextlib.nullcontext()
     return catalog.run.live.working(_unit(resource), count)
 

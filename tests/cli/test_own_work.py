@@ -86,6 +86,28 @@ def test_a_validation_shows_objects_counted(moved: Any) -> None:
     assert seen.status["work"]["total"] == 7
 
 
+@pytest.mark.parametrize(
+    ("unit", "at", "path"), [("experiments", 2, "/v1/experiment"), ("objects counted", 1, "/btql")]
+)
+def test_a_move_without_rows_shows_the_objects_that_it_creates_and_counts(
+    unit: str, at: int, path: str, pair: Pair, tmp_path: Path
+) -> None:
+    seen = Seen(lambda: runs(tmp_path)[-1], unit)
+    held = AtRequest(at, "before", seen, lambda method, asked: (method, asked) == ("POST", path))
+    arguments = ("--no-rows", "--state-dir", str(tmp_path))
+    program(pair, "migrate_all", *arguments, at=held)
+    assert seen.status["work"]["total"] == {"experiments": 3, "objects counted": 7}[unit]
+    assert seen.status["phase"] == {"experiments": "migrate-experiments"}.get(unit, "validate")
+
+
+def test_an_undo_shows_objects_examined_before_it_lists_them(moved: Any) -> None:
+    pair, root = moved
+    made = runs(root)[0]
+    seen = Seen(lambda: made, "objects examined")
+    program(pair, "undo", str(made), at=AtRequest(2, "before", seen, is_query))
+    assert 0 < seen.status["work"]["done"] < seen.status["work"]["total"]
+
+
 def test_an_undo_shows_objects_deleted(moved: Any) -> None:
     pair, root = moved
     made = runs(root)[-1]
