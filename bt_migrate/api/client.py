@@ -43,9 +43,8 @@ from bt_migrate.errors import ApiError
 class Api:
     """One organization's API as this run uses it. Safe for many threads.
 
-    Methods return decoded JSON; they raise ApiError for an
-    answer that retrying did not change, NetworkError for none, Interrupted once `stop` is set and a
-    wait would be needed.
+    Methods return decoded JSON; they raise ApiError for an answer that retrying did not change,
+    NetworkError for none, Interrupted once `stop` is set and the request is a query or has to wait.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class Transport:
     """Sends requests to one organization's API. Safe for many threads.
 
     `exchange` raises ApiError for an answer that retrying did not change, NetworkError for none,
-    and Interrupted once `stop` is set and a wait would be needed.
+    and Interrupted once `stop` is set and the request is a query or has to wait.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, stop: threading.Event) -> None:
@@ -234,10 +234,13 @@ class Transport:
         """A place among the requests in flight, while the throttle is open.
 
         The throttle is asked again inside: it may have closed while this thread waited for a place.
+        Raises Interrupted for a query once `stop` is set: the next start asks it again.
         """
         while True:
             self.wait(self.throttle.wait_s(query=query))
             with self.in_flight:
+                if query:
+                    self.check()
                 if self.throttle.take(query=query):
                     yield
                     return

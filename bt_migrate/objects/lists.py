@@ -307,6 +307,8 @@ class Lists:
         return listed
 
     def _read_list(self, api: Api, resource: Resource, project_id: str) -> None:
+        """Read and keep a list. Raises Interrupted once somebody asked for the end."""
+        api.check()
         listed: Union[List[JsonObject], ApiError]
         params = {"project_id": project_id} if project_id else {}
         page_size = self.settings.batch_size if resource.paged else 0
@@ -335,6 +337,7 @@ class Lists:
         """
 
         def of_project(owner: str) -> List[JsonObject]:
+            api.check()
             path = resource.path_in(owner)
             listed = api.list(path, page_size=self.settings.batch_size if resource.paged else 0)
             return [{"project_id": owner, **obj} for obj in listed]

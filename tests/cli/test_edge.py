@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
@@ -24,6 +24,7 @@ from tests.support.orgs import (
     TIME_LIMIT_S,
     AtRequest,
     Pair,
+    ended,
     environment,
     is_insert,
     report,
@@ -286,6 +287,72 @@ def test_a_second_signal_ends_the_process_within_two_seconds_whatever_hangs(
     assert (GRACE_S < 2, took < HANGS_S) == (True, True), took
     assert run(pair.sandbox, tmp_path / "runs").code == 0
     assert differences(pair) == []
+
+
+class SignalledAt:
+    """Set as `sandbox.on_request`: holds the first matching request until the program has handled
+    a signal; counts those that it sends meanwhile and later.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self.reached = threading.Event()
+        self.handled = threading.Event()
+        self.others = 0
+
+    def __call__(self, number: int, moment: str, method: str, path: str) -> None:
+        if moment != "before" or not path.startswith(self._path):
+            return
+        with self._lock:
+            self.others += self.reached.is_set()
+        self.reached.set()
+        self.handled.wait(HANGS_S)
+
+
+def interrupted(pair: Pair, root: Path, path: str, program: str, *arguments: str) -> SignalledAt:
+    """Returns what a program did that got a signal at its first request to the path."""
+    signalled = SignalledAt(path)
+    limits = {"MIGRATION_MAX_CONCURRENT": "2"}
+    pair.sandbox.on_request = signalled
+    with started(pair.sandbox, root, *arguments, program=program, **limits) as process:
+        assert signalled.reached.wait(HANGS_S) and process.stderr
+        process.send_signal(signal.SIGINT)
+        assert any("press Ctrl-C again" in line for line in process.stderr)
+        signalled.handled.set()
+        end = ended(process)
+    pair.sandbox.on_request = None
+    assert end.code == 130, end.out
+    return signalled
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("verify", ("--full",)),
+        ("verify", ("--counts",)),
+        ("validate", ()),
+        ("plan_shards", ("--shards", "3")),
+        ("migrate_all", ("--dry-run",)),
+    ],
+)
+def test_no_query_begins_after_a_signal(
+    program: str, arguments: Tuple[str, ...], pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    if program in ("verify", "plan_shards"):
+        assert run(pair.sandbox, root, "--no-rows", "--no-verify").code == 0
+    # the others of two that may be in flight on each side
+    assert interrupted(pair, root, "/btql", program, *arguments).others <= 3
+
+
+def test_no_list_is_read_after_a_signal(pair: Pair, tmp_path: Path) -> None:
+    for number in range(12):
+        pair.source.create("project", {"name": f"project {number}"})
+    root = tmp_path / "runs"
+    assert run(pair.sandbox, root, "--resources", "roles", "--no-verify").code == 0
+    # A list has two pages at least; each of four threads may be about to read one.
+    assert interrupted(pair, root, "/v1/prompt", "verify").others <= 7
 
 
 def test_a_run_that_is_stopped_at_once_is_reported_as_interrupted(
