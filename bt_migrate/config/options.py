@@ -246,7 +246,7 @@ EXAMPLES: Dict[str, Sequence[str]] = {
     "status": ("--watch", "checkpoints --all"),
     "report": ("", "checkpoints/20260113_212530"),
     "probe": ("", "--read-only --source", "--yes --json > probe.json"),
-    "check-openapi": ("openapi.json",),
+    "check-openapi": ("openapi.json", "openapi.json --json > differences.json"),
     "accept": ("checkpoints", "checkpoints --only 'prompts,Support *'"),
     "control": ("checkpoints pause", "checkpoints set requests-per-second=5"),
     "plan-shards": ("--shards 4 > shards.jsonl", "--shards 8 --projects Support > shards.jsonl"),
@@ -344,8 +344,16 @@ def _words_of(option: Option) -> str:
     return f"{short}{option.flag} {option.metavar}".strip()
 
 
+# how a positional argument is shown in the first line of --help, by its `nargs`
+USAGE_WORDS = {"1": "{}", "?": "[{}]", "+": "{} ..."}
+
+
 def _usage(program: str) -> str:
-    words = [option.metavar for option in PROGRAMS[program] if option.nargs]
+    words = [
+        USAGE_WORDS[option.nargs].format(option.metavar)
+        for option in PROGRAMS[program]
+        if option.nargs
+    ]
     return " ".join(["usage:", program, "[options]", *words])
 
 

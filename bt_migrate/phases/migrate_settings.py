@@ -1,5 +1,5 @@
-"""Move environment assignments, project settings, online project scores, and the automations of
-projects and of the organization. They act on rows, so run it after these.
+"""Move environment assignments, project settings, online project scores and all automations. They
+act on rows: move all rows first.
 
 Automations that act outside of Braintrust or delete are created with --activate only.
 """

@@ -31,6 +31,7 @@ describes all faults and switches"""
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="sandbox",
+        usage="%(prog)s [options]",
         description=textwrap.fill(" ".join((__doc__ or "").split()), 78),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--files-port",
+        metavar="PORT",
         type=port_of_text,
         default=0,
         help="serve signed URLs on this port (default: a free one)",
@@ -60,8 +62,8 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
         "--latency",
         type=with_reason(pairs_of_text),
         default={},
-        metavar="NAME=SECONDS,...",
-        help="wait before answering (btql, insert, list, default …)",
+        metavar="NAME=S,...",
+        help="wait before answering (btql, insert, list, …)",
     )
     options.add_argument(
         "--fault",
@@ -69,10 +71,13 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="make requests fail: KIND[,NAME=VALUE...] (can be repeated)",
+        help="fail requests: KIND[,NAME=VALUE...] (repeatable)",
     )
     options.add_argument(
-        "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
+        "--btql-per-minute",
+        type=int,
+        metavar="N",
+        help="answer 429 above this many queries (default: never)",
     )
     options.add_argument(
         "--older",
@@ -81,7 +86,7 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
         const=True,
         default=False,
         metavar="NAME,...",
-        help="behave as an older data plane, in all switches or in these",
+        help="behave as an older data plane, wholly or in these",
     )
 
 
