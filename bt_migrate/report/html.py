@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.errors import StateError
-from bt_migrate.model.outcomes import DIFFERS, FAILED
+from bt_migrate.model.outcomes import DIFFERS, FAILED, WOULD_CREATE
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.state.object_states import ObjectStates
@@ -97,7 +97,7 @@ def object_rows(states: ObjectStates) -> Iterable[List[str]]:
             states.project,
             entry.name,
             source_id,
-            entry.dest_id,
+            "" if entry.outcome == WOULD_CREATE else entry.dest_id,  # a placeholder
             entry.outcome,
             f"{entry.reason} ({fields})" if fields else entry.reason,
         ]

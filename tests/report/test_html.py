@@ -14,7 +14,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from bt_migrate.report.html import embedded, page_html, read_timeline, verdict
+from bt_migrate.report.html import embedded, object_rows, page_html, read_timeline, verdict
 from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.run_directory import RunDirectory
 from tests.support.orgs import TIME_LIMIT_S, Pair, environment, report, run, runs, tiny_pair
@@ -61,6 +61,12 @@ class StatesOf:
             f"id-{number}": ObjectOutcome(name, "created", dest_id=f"new-{number}")
             for number, name in enumerate(names)
         }
+
+
+def test_the_placeholder_of_a_planned_object_is_no_id_of_the_destination() -> None:
+    states = StatesOf(["new", "there"])
+    states.outcomes["id-0"] = ObjectOutcome("new", "planned", dest_id="planned:0")
+    assert [row[4] for row in object_rows(states)] == ["", "new-1"]
 
 
 class RunWith:
