@@ -79,6 +79,13 @@ class AttachmentCopier:
                 failures[reference["key"]] = problem
         return failures
 
+    def copy_again(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
+        """Copies an attachment whose bytes are wrong; returns the reason if that failed."""
+        problem = self._copy_or_reason(reference)
+        if problem is not None:
+            self._note_not_copied(reference["key"], problem)
+        return problem
+
     def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
         """Uploads bytes under a key of the destination. Safe to repeat.
 

@@ -29,6 +29,10 @@ class AttachmentBytes:
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.execute("create table known (key blob primary key, mark text) without rowid")
 
+    @property
+    def org_id(self) -> str:
+        return self._api.org_id
+
     def mark(self, reference: Mapping[str, Any]) -> str:
         """Returns the text that replaces the key in comparisons.
 

@@ -5,6 +5,8 @@ A reference is {"type": "braintrust_attachment", "key", "filename", "content_typ
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any, Dict, Iterator, Mapping
 
@@ -106,11 +108,18 @@ def _is_refusal(error: ApiError) -> bool:
 
 
 def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
-    """Yields the body without decoding it: Content-Encoding is metadata of the stored file."""
+    """Yields the body without decoding it: Content-Encoding is metadata of the stored file.
+
+    Raises NetworkError if it is cut off, or if the store names an MD5 of other bytes.
+    """
     size = 0
+    stated = stated_md5(response.headers)
+    digest = _new_md5() if stated else None
     try:
         for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
             size += len(chunk)
+            if digest is not None:
+                digest.update(chunk)
             yield chunk
     except (requests.RequestException, HTTPError, OSError) as problem:
         raise NetworkError(
@@ -119,3 +128,27 @@ def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
     expected = response.headers.get("Content-Length", "")
     if expected.isdigit() and int(expected) != size:
         raise NetworkError(f"{side}: download of an attachment was cut off")
+    if digest is not None and base64.b64encode(digest.digest()).decode() != stated:
+        raise NetworkError(f"{side}: the bytes of an attachment are not those that the store names")
+
+
+def _new_md5() -> Any:
+    """Returns an MD5 object; None on a system that forbids MD5 (FIPS)."""
+    try:
+        return hashlib.md5()
+    except ValueError:
+        return None
+
+
+def stated_md5(headers: Mapping[str, str]) -> str:
+    """Returns the MD5 that a store names for the body, in base64; "" if it names none.
+
+    Not the ETag of S3, which is the MD5 of some files only. Google Cloud Storage names that of the
+    stored bytes, and may send a compressed file decompressed
+    (https://cloud.google.com/storage/docs/xml-api/reference-headers).
+    """
+    if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
+        return ""
+    hashes = headers.get("x-goog-hash", "").replace(" ", "").split(",")
+    named = [text.partition("=")[2] for text in hashes if text.startswith("md5=")]
+    return (named or [headers.get("Content-MD5", "")])[0].strip()

@@ -15,6 +15,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.deleted import refuse_deleted
+from bt_migrate.migration.delivered import confirm_rows, upload_again
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import (
@@ -34,7 +35,6 @@ from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
-from bt_migrate.rows.confirm import confirm_deliveries
 from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.state.files import now
 from bt_migrate.state.find_run import VERIFY
@@ -318,8 +318,9 @@ class PhaseLoop:
         self._migration.background.wait()
         if any(name != VERIFY for name in (self._names if last else self._ended)):
             finish_waiting(self._migration, last=last)
-            if last:
+            if last and not self._migration.settings.dry_run:
                 confirm_rows(self._migration)
+                upload_again(self._migration)
         self._completed = last
         open_kinds = set() if last else kinds_that_wait(self._run)
         waiting = [name for name in self._ended if ROWS_OF_PHASE.get(name) in open_kinds]
@@ -375,13 +376,6 @@ class PhaseLoop:
                 self._in_background.pop(name).result()
                 if self._whole:
                     self._run.mark_phases_done([name])
-
-
-def confirm_rows(migration: Migration) -> None:
-    """Find what a sync delivered and the destination does not show; a dry run delivers nothing."""
-    if not migration.settings.dry_run:
-        halt = migration.background.halt
-        confirm_deliveries(migration.catalog, migration.copier, migration.counts, halt)
 
 
 def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:

@@ -13,11 +13,13 @@ from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, SELECTABLE, resources_by_phase
 from bt_migrate.report.arguments import KEPT, only, values_of, without
+from bt_migrate.report.display import plural
 from bt_migrate.report.last_start import LastStart, is_part, last_start
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
 from bt_migrate.state.run_record import RunRecord, read_run
+from bt_migrate.state.wrong_attachments import read_wrong
 
 DRIVER = "migrate-all"
 VALIDATE = "validate"
@@ -157,6 +159,9 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
             arguments = start.without_everywhere(arguments, BY_KIND)
             comment = f"{start.to_unset(BY_KIND)}{comment}"
         return start.line(phase, arguments, comment)
+    upload = _uploading(start, run, report)
+    if upload:
+        return upload
     conflicts = _resources_to_update(start, report)
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
         comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
@@ -268,7 +273,8 @@ def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
     Differences that only the comparison found count too in a sync, which does not read again what
     only the destination changed, and in a copy that found everything there.
     """
-    repeats = run.record.round or _found_all(report)
+    # Attachments that are still wrong were uploaded again.
+    repeats = run.record.round or _found_all(report) or bool(read_wrong(run))
     is_kept = report["problems"] or report["failed"] or (repeats and _compared(report))
     return bool(is_kept) and _only_kept(report) and _compared(report) <= {DIFFERS, EXTRA}
 
@@ -287,6 +293,24 @@ def _only_kept(report: Mapping[str, Any]) -> bool:
 def _compared(report: Mapping[str, Any]) -> Set[str]:
     """Returns the outcomes of the comparison for what is not equal."""
     return {item["outcome"] for item in (report["verification"] or {}).get("differences", [])}
+
+
+def _uploading(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
+    """Returns the command that uploads attachments with wrong bytes again, "" if there are none.
+
+    Those that were uploaded again before do not count.
+    """
+    wrong = sum(not item.uploads for item in read_wrong(run)) if _compared(report) else 0
+    if not wrong:
+        return ""
+    comment = f"uploads {plural(wrong, 'attachment')} again, whose bytes are wrong; then compares"
+    arguments = [*only(start.arguments, KEPT), "--full"]
+    if run.record.command == VERIFY:  # nothing was moved in its run
+        return start.line(DRIVER, [*arguments, *only(start.arguments, ("--state-dir",))], comment)
+    if start.command != VERIFY:
+        others = ("--full", "--counts", "--sample", "--no-verify")
+        arguments = [*without(start.arguments, (*KEPT_BY_RUN, *others)), "--full"]
+    return start.line(DRIVER, [*arguments, *_place(run)], comment)
 
 
 def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:
@@ -341,6 +365,9 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     if len(others) < len(result["differences"]) and not has_lost and is_moved:
         arguments = _with_updates(start, [*selection, *_place(run), SINCE_LAST], updates)
         return start.line(DRIVER, arguments, "copies what changed in the source since the copy")
+    upload = _uploading(start, run, report)
+    if upload and not has_lost:
+        return upload
     if others and not has_lost and not updates:
         # A copy does not overwrite rows.
         comment = "accepts what differs, after a look; what you delete there, migrate-all copies"

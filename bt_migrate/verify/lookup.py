@@ -181,6 +181,8 @@ class RowLookup:
                 self.result.add(MISSING, since=newer, **facts)
                 continue
             paths = self._paths(*wanted[row_id], *actual[row_id])
+            if paths and self.context.catalog.settings.attachments:
+                self.context.attachments.note_wrong(wanted[row_id][0], actual[row_id][0])
             if paths and self._was_written_early(wanted[row_id][0], actual[row_id][0]):
                 self.result.tolerated["left_out"] += 1
                 paths = []

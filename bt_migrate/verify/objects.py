@@ -227,7 +227,10 @@ class KindComparer:
         if "public" in actual and item.source.get("public") and not keeps_public:
             # The source shows it to everybody, so it may be public or not.
             actual.pop("public")
-        yield from _differing_fields(resource, expected, actual, tolerated)
+        different = list(_differing_fields(resource, expected, actual, tolerated))
+        if different:
+            self.attachments.note_wrong(writable_fields(resource, item.source), dict(existing))
+        yield from different
         for path, version in kept_transactions(writable_fields(resource, item.source), actual):
             if not has_same_number(self.catalog.run, version):
                 yield path

@@ -20,7 +20,9 @@ from typing import (
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
-from bt_migrate.attachments.digests import AttachmentBytes
+from bt_migrate.attachments.copy import dest_attachment_key
+from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
+from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries
@@ -65,6 +67,22 @@ class BothAttachments:
 
     source: AttachmentBytes
     dest: AttachmentBytes
+    # key in the source -> reference of the source, of those with other bytes in the destination
+    wrong: Dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def note_wrong(self, wanted: Any, actual: Any) -> None:
+        """Note the attachments of a row or object that have other bytes in the destination.
+
+        Both values are as they were read. An attachment that is not a copy is left out.
+        """
+        for place in attachment_places(wanted):
+            reference, there = value_at(wanted, place), value_at(actual, place)
+            key = there.get("key") if isinstance(there, dict) else None
+            if key != dest_attachment_key(self.dest.org_id, reference["key"]):
+                continue
+            mark = self.source.mark(reference)
+            if mark not in (UNREADABLE, self.dest.mark(there)):
+                self.wrong[reference["key"]] = reference
 
     def close(self) -> None:
         self.source.close()

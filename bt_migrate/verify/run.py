@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
+from bt_migrate.attachments.read import names_of
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.unmovable import users_without_counterpart
@@ -33,6 +34,7 @@ from bt_migrate.state.accepted import accepted_of
 from bt_migrate.state.files import write_json
 from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_files import VERIFY_FOLDER
+from bt_migrate.state.wrong_attachments import WrongAttachment, read_wrong, write_wrong
 from bt_migrate.verify.copies import object_pairs
 from bt_migrate.verify.cost import cost_text
 from bt_migrate.verify.counts import compare_counts, count_both
@@ -139,9 +141,20 @@ def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, 
         counts, rows = _compare_rows(migration, projects, context, kept, states)
         with migration.run.live.working("states of datasets compared", None) as task:
             objects += compare_dataset_states(migration, states, context, task)
+        _keep_wrong(migration, attachments)
         return Compared(objects, counts, rows), kept
     finally:
         attachments.close()
+
+
+def _keep_wrong(migration: Migration, attachments: BothAttachments) -> None:
+    """Keep what is to be uploaded again; what was uploaded again before keeps that number."""
+    uploads = {item.key: item.uploads for item in read_wrong(migration.run)}
+    wrong = [
+        WrongAttachment(key, **names_of(reference), uploads=uploads.get(key, 0))
+        for key, reference in attachments.wrong.items()
+    ]
+    write_wrong(migration.run, wrong)
 
 
 def _basis_of_digests(
