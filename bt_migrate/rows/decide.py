@@ -21,6 +21,7 @@ from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.encode import RowEncoder
+from bt_migrate.rows.facets import FACET_FIELDS
 from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import (
     VERSION_PLACES,
@@ -30,6 +31,7 @@ from bt_migrate.rows.rewrite import (
 from bt_migrate.rows.streams import PageEnd, StreamCopy
 from bt_migrate.rows.versions_there import (
     with_same_version,
+    without_late_facets,
     without_late_versions,
     without_lost_versions,
 )
@@ -172,7 +174,7 @@ class RowDecider:
             if judged[row["id"]] == DIFFERS:
                 late = self._encoder.late_references(row)
                 pinned = any(value_at(row, place) is not None for place in VERSION_PLACES)
-                if late or encoded.attachments or pinned:
+                if late or encoded.attachments or pinned or any(map(out.get, FACET_FIELDS)):
                     doubtful[row["id"]] = (new_row, late)
         if doubtful:
             sizes = {row_id: len(new_row[1].body) for row_id, (new_row, _) in doubtful.items()}
@@ -326,6 +328,9 @@ class RowDecider:
             return judged
         newer = with_same_version(earlier.unfinished_versions, row, out, unpinned)
         if newer is not unpinned and _judge(encoded, out, remembered(self._kind, newer)) != DIFFERS:
+            return UPDATED
+        bare = without_late_facets(out, unpinned)
+        if bare and _judge(encoded, bare, remembered(self._kind, unpinned)) != DIFFERS:
             return UPDATED
         bare = without_late_versions(out, unpinned)
         if bare and _judge(encoded, bare, remembered(self._kind, unpinned)) != DIFFERS:

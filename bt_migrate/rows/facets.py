@@ -50,14 +50,18 @@ NOT_SHOWN = "facets (not shown)"
 
 
 # assumption: facets_are_shown
-def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds) -> None:
+def learn_facets(
+    api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds, *, again: bool = False
+) -> None:
     """Find out once in which shape the server shows facets.
 
-    Costs one query if no row has any.
+    Costs one query if no row has any. `again`: ask once more if none was found.
     """
     places = api.capabilities.facets
     with places.lock:
         queried = places.queried.setdefault(kind_name, set())
+        if again and places.places.get(kind_name, FacetPlace(NOWHERE)).shown == NOWHERE:
+            queried.clear()
         new = [object_id for object_id in object_ids if object_id not in queried]
         if new:
             queried.update(new)

@@ -1,4 +1,4 @@
-"""Versions in rows that are in the destination already, written by an earlier run or start.
+"""Versions and facets in rows that are in the destination: an earlier run or start wrote them.
 
 That one may have known other versions of the object than this one. Such a row is not one that
 somebody changed.
@@ -10,6 +10,7 @@ from typing import Any, Callable, Collection, Dict, Mapping, Optional
 
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import remove, set_at, value_at
+from bt_migrate.rows.facets import FACET_FIELDS
 from bt_migrate.rows.rewrite import ORIGIN_VERSION, VERSION_PLACES, copied
 
 KnownVersions = Callable[[str, str, object], Collection[str]]
@@ -53,6 +54,18 @@ def without_lost_versions(
         if value_at(changed, place) is not None:
             remove(changed, place)
     return changed
+
+
+def without_late_facets(
+    out: Mapping[str, Any], there: Mapping[str, Any]
+) -> Optional[Dict[str, Any]]:
+    """Returns what would be written without the facets that the destination's row lacks.
+
+    The run that wrote the row may not have seen them, and nobody removes them. None if it lacks
+    none.
+    """
+    late = {name for name in FACET_FIELDS if out.get(name) and not there.get(name)}
+    return {name: value for name, value in out.items() if name not in late} if late else None
 
 
 def without_late_versions(

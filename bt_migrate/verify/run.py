@@ -391,7 +391,9 @@ def _learn_facets(context: CompareContext, pairs: Sequence[ObjectPair]) -> None:
         for kind in ROW_KINDS.values():
             of_kind = [pair for pair in context.with_rows(pairs) if pair.kind == kind.name]
             bounds = bounds_of(context.catalog, kind)
-            learn_facets(source, kind.name, [pair.source_id for pair in of_kind], bounds)
+            source_ids = [pair.source_id for pair in of_kind]
+            # A wrong answer to the copy would hide what is missing.
+            learn_facets(source, kind.name, source_ids, bounds, again=True)
             dest_ids = [pair.dest_id for pair in of_kind]
             learn_facets_of_copies(source, dest, kind.name, dest_ids, bounds)
             # Fresh rows may not be shown yet, so none with facets proves nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -14,7 +15,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older
 from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Incoming
-from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings, report
 from tests.support.row_runs import World, call, told, world, write_as_server
 from tests.support.syncs import DATASET, EXPERIMENT, LOGS, holder, living, sync, twin
 
@@ -139,6 +140,27 @@ def test_an_empty_answer_of_a_server_that_hides_facets_is_not_believed(tmp_path:
         w.sandbox.refuse = empty
         assert sync(w, "--full").code == 0
         assert facets(w.dest, LOGS, twin(w, LOGS, 1)) == {"m 0": {"Task": "new"}}
+
+
+@pytest.mark.parametrize("since_last", [[], ["--since-last"]])
+def test_a_first_wrong_answer_about_facets_is_found_and_completed(
+    since_last: List[str], tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        w.source.insert(LOGS, w.project, spans("a", 4, facets={"Task": "refund"}) + spans("b", 8))
+        lies = [b'{"data": []}']
+        w.sandbox.refuse = lambda method, path, body: (
+            Answer(200, lies.pop()) if lies and b"facets is not null" in body else None
+        )
+        assert call(w, "migrate_all", "--full", *since_last) == 1
+        (difference,) = report(w.root)["verification"]["differences"]
+        assert (difference["row"], difference["fields"], lies) == ("a 0", ["facets"], [])
+        (command,) = report(w.root)["next_commands"]
+        program, *words = shlex.split(command.partition("  # ")[0])
+        assert program == "bin/migrate-all", command
+        assert call(w, "migrate_all", *words) == 0
+        assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
 
 
 def test_a_row_whose_trace_is_too_large_to_show_its_facets_is_reported(tmp_path: Path) -> None:
