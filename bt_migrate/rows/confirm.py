@@ -22,7 +22,7 @@ from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
-from bt_migrate.model.outcomes import FAILED
+from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.display import plural
@@ -38,11 +38,13 @@ from bt_migrate.rows.streams import RowStream, close_copies, open_copy
 from bt_migrate.state.row_records import DeliveredRow
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState, save_streams
-from bt_migrate.state.sync_marks import Round
+from bt_migrate.state.sync_marks import Round, mark_now
 
 log = logging.getLogger("bt_migrate.rows")
 
 NOT_SHOWN = "row_not_shown"
+# while the program waits
+SHOWN_LATER = "the destination does not show all rows yet:"
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,17 @@ class DeliveredStream:
         return sum(self.xacts.values())
 
     @property
-    def is_countable(self) -> bool:
-        """Whether a count of rows in these transactions proves that all rows are there.
+    def names_all(self) -> bool:
+        """Whether the destination named the transactions of all of these rows."""
+        return 0 not in self.xacts
 
-        A row that failed may be there too, and its transaction may be one of these.
-        """
-        return 0 not in self.xacts and not self.state.counts[FAILED]
+    def is_shown_with(self, counted: Optional[int]) -> bool:
+        """Whether this number of rows, see `_counted`, proves that the delivered rows are there."""
+        if self.names_all or counted is None:
+            return counted == self.rows
+        counts = self.state.counts
+        # Rows that were seen before are among the counted ones, and rows of others may be.
+        return counted >= max(self.rows, counts[CREATED] + counts[UPDATED])
 
     @property
     def transactions(self) -> Set[int]:
@@ -118,6 +125,7 @@ def _find_lost(catalog: Catalog) -> List[LostRows]:
     """
     streams = [_delivered(state) for state in catalog.run.all_streams() if state.sync.unconfirmed]
     lost: List[LostRows] = []
+    unknown: List[DeliveredStream] = []
     for stream in _not_as_counted(catalog, streams):
         try:
             rows = _not_shown(catalog, stream.state)
@@ -125,13 +133,13 @@ def _find_lost(catalog: Catalog) -> List[LostRows]:
             # The stream stays behind, and its rows unconfirmed.
             stream.state.error = f"the destination does not show its rows: {error}"
             stream.state.done = False
+            unknown.append(stream)
             continue
         if rows:
             lost.append((stream.state, rows))
-    for state, rows in lost:
-        _note_lost(state, rows)
+            _note_lost(stream.state, rows)
     for stream in streams:
-        if not stream.state.error:
+        if stream not in unknown:
             with _opened(stream.state) as seen:
                 seen.forget_unconfirmed()
             stream.state.sync.unconfirmed = 0
@@ -145,51 +153,64 @@ def _delivered(state: StreamState) -> DeliveredStream:
 
 
 def _not_as_counted(catalog: Catalog, streams: Sequence[DeliveredStream]) -> List[DeliveredStream]:
-    """Returns the streams whose rows cannot be counted, or are not as many as were delivered."""
-    countable = [stream for stream in streams if stream.is_countable]
-    uncounted = [stream for stream in streams if not stream.is_countable]
-    for _ in looks(catalog.dest, seconds_until_shown(catalog) if countable else 0.0):
-        counts = _counted(catalog, countable)
-        uncounted += [stream for stream, rows in zip(countable, counts) if rows is None]
-        countable = [
-            stream
-            for stream, rows in zip(countable, counts)
-            if rows is not None and rows != stream.rows
-        ]
-        if not countable:
-            break
-    return [*uncounted, *countable]
+    """Returns the streams whose rows cannot be counted, or are not as many as were delivered.
+
+    A row that failed may be there too, in one of these transactions, so a count proves nothing.
+    """
+    uncounted = [stream for stream in streams if stream.state.counts[FAILED]]
+    pending = [stream for stream in streams if not stream.state.counts[FAILED]]
+    most_s = seconds_until_shown(catalog) if pending else 0.0
+    with catalog.run.live.waiting(SHOWN_LATER, most_s):
+        for _ in looks(catalog.dest, most_s):
+            counts = _counted(catalog, pending)
+            uncounted += [stream for stream in pending if counts[stream.dest_id] is None]
+            pending = [stream for stream in pending if counts[stream.dest_id] is not None]
+            pending = [
+                stream for stream in pending if not stream.is_shown_with(counts[stream.dest_id])
+            ]
+            if not pending:
+                break
+    return [*uncounted, *pending]
 
 
-def _counted(catalog: Catalog, streams: Sequence[DeliveredStream]) -> List[Optional[int]]:
-    """Returns for each stream how many rows the destination shows of its transactions.
+def _counted(catalog: Catalog, streams: Sequence[DeliveredStream]) -> Dict[str, Optional[int]]:
+    """Returns object of the destination -> how many of the delivered rows it shows.
 
     None where it does not count them.
     """
-    of_kinds: Dict[str, List[DeliveredStream]] = {}
+    alike: Dict[Tuple[str, bool], List[DeliveredStream]] = {}
     for stream in streams:
-        of_kinds.setdefault(stream.state.header["kind"], []).append(stream)
+        alike.setdefault((stream.state.header["kind"], stream.names_all), []).append(stream)
     rows_of: Dict[str, Optional[int]] = {}
-    for kind_name, of_kind in of_kinds.items():
+    for (kind_name, names_all), of_kind in alike.items():
         for start in range(0, len(of_kind), OBJECTS_PER_QUERY):
             portion = of_kind[start : start + OBJECTS_PER_QUERY]
-            rows_of.update(_counted_together(catalog, kind_name, portion))
-    return [rows_of[stream.dest_id] for stream in streams]
-
-
-def _counted_together(
-    catalog: Catalog, kind_name: str, streams: Sequence[DeliveredStream]
-) -> Dict[str, Optional[int]]:
-    dest_ids = [stream.dest_id for stream in streams]
-    rows_of: Dict[str, Optional[int]] = dict.fromkeys(dest_ids, 0)
-    xacts = sorted({xact for stream in streams for xact in stream.transactions})
-    for start in range(0, len(xacts), XACTS_PER_QUERY):
-        bounds = Bounds(xacts=xacts[start : start + XACTS_PER_QUERY])
-        counts = count_by_object(catalog, catalog.dest, kind_name, dest_ids, bounds)
-        for dest_id, before in rows_of.items():
-            rows = counts[dest_id].rows
-            rows_of[dest_id] = None if before is None or rows is None else before + rows
+            places = _by_transactions(portion) if names_all else [_since_start(catalog)]
+            dest_ids = [stream.dest_id for stream in portion]
+            counts = [
+                count_by_object(catalog, catalog.dest, kind_name, dest_ids, bounds)
+                for bounds in places
+            ]
+            for stream in portion:
+                rows = [count[stream.dest_id].rows for count in counts]
+                total = None if None in rows else sum(filter(None, rows))
+                rows_of[stream.dest_id] = total
     return rows_of
+
+
+def _by_transactions(streams: Sequence[DeliveredStream]) -> List[Bounds]:
+    xacts = sorted({xact for stream in streams for xact in stream.transactions})
+    starts = range(0, len(xacts), XACTS_PER_QUERY)
+    return [Bounds(xacts=xacts[start : start + XACTS_PER_QUERY]) for start in starts]
+
+
+def _since_start(catalog: Catalog) -> Bounds:
+    """Returns the bounds of what was written since this process began, by the server's clock.
+
+    For a destination that does not name its transactions.
+    """
+    began_s = catalog.dest.clock.earliest_s() - (time.monotonic() - catalog.run.live.began)
+    return Bounds(after_xact=mark_now(began_s))
 
 
 def _not_shown(catalog: Catalog, state: StreamState) -> List[DeliveredRow]:

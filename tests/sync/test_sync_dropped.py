@@ -100,6 +100,7 @@ def test_rows_that_never_arrive_can_be_accepted(w: World) -> None:
     assert (night(w).code, equal(w)) == (0, True)
 
 
+@pytest.mark.recorded  # without transactions, rows of others are counted with ours
 def test_rows_and_edits_of_a_person_neither_hide_nor_fake_a_difference(w: World) -> None:
     def meddle() -> None:
         w.dest.insert(LOGS, twin(w, LOGS), [row("theirs"), row("a", output="edited")])
