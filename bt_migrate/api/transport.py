@@ -117,8 +117,9 @@ class Transport:
             )
 
     def wait(self, seconds: float) -> None:
+        """Wait. Raises Interrupted once `stop` is set."""
         if seconds > 0 and self._stop.wait(seconds):
-            raise Interrupted("interrupted while waiting")
+            self.check()
 
     def backoff_s(self, failures: int) -> float:
         """Returns the pause after so many failures: it doubles with each."""

@@ -285,11 +285,6 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "run it again",
         ),
         Message(
-            "interrupted while waiting",
-            "Ctrl-C or SIGTERM during a pause",
-            f"{SAME_COMMAND} to continue",
-        ),
-        Message(
             "another stream ended the run",
             "another thread failed; the lines above name its error",
             f"fix the cause, then {SAME_COMMAND}",

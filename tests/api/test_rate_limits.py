@@ -177,6 +177,7 @@ def test_queries_are_paced_as_asked_and_other_requests_are_not() -> None:
         Interrupted,
         ["/btql", "/btql", "/v1/project"],
     )
+    assert "run the same command to continue" in str(error)
 
 
 def test_a_retry_after_of_zero_does_not_cause_a_busy_loop() -> None:
