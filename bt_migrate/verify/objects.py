@@ -14,7 +14,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS, NOT_KNOWN_THERE, READY_TO_ACTIVATE
 from bt_migrate.model.references import Path, attachment_places, value_at
 from bt_migrate.model.resource import OWNER, Resource
-from bt_migrate.model.resource_table import FUNCTIONS, PROJECTS, PROMPTS
+from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
     NaturalKey,
@@ -36,6 +36,7 @@ from bt_migrate.objects.update import difference_of
 from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
+from bt_migrate.verify.renamed import counterpart_of
 from bt_migrate.verify.result import (
     CANNOT_MOVE,
     EXTRA,
@@ -84,11 +85,7 @@ class KindComparer:
             return None
         prepared = prepare(catalog, resource, item)
         key = natural_key(resource, prepared.body if resource.key_holds_ids else item.source)
-        existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
-        if existing is None and resource is PROJECTS:
-            # its name differs
-            known_id = catalog.ids.dest_id(resource.name, item.source["id"]) or ""
-            existing = catalog.index.object(resource, "", known_id)
+        existing = counterpart_of(catalog, resource, item, key)
         body = expected_body(catalog, resource, prepared, existing)
         misplaced = not_placeable(resource, item.source, body)
         if misplaced:
@@ -113,7 +110,7 @@ class KindComparer:
             catalog.ids.put(resource.name, item.source["id"], existing["id"])
         self._count_tolerated(item, prepared, existing)
         self._add_compared(item, prepared, existing, facts)
-        return key if resource.key_holds_ids else natural_key(resource, existing)
+        return natural_key(resource, existing)
 
     def _add_compared(
         self,

@@ -12,7 +12,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Dict, Iterator, List, Sequence, Tuple, TypeVar
 
 from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
@@ -22,6 +22,7 @@ from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.unmovable import users_without_counterpart
 from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.resource import ORGANIZATION
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -49,6 +50,7 @@ from bt_migrate.verify.pairs import (
     Patience,
     groups_of_pairs,
 )
+from bt_migrate.verify.renamed import map_renamed
 from bt_migrate.verify.result import (
     ACCEPTED,
     AS_IT_CAN_BE,
@@ -209,28 +211,26 @@ def _project_pairs(migration: Migration) -> List[ProjectPair]:
         if resource.scope == "project" and settings.selects(resource.name)
     ]
     catalog.lists.prefetch([*REFERABLE, *kinds], [PROJECTS])
-    resolved = [
-        (project, catalog.targets.resolve((PROJECTS.name,), project["id"]))
-        for project in catalog.lists.projects()
-    ]
+    projects = catalog.lists.projects()
+    map_renamed(catalog, PROJECTS, [("", catalog.lists.projects)])
     pairs = [
-        ProjectPair(project, dest_id or _renamed(migration, project["id"]), project["name"])
-        for project, dest_id in resolved
+        ProjectPair(
+            project, catalog.targets.resolve((PROJECTS.name,), project["id"]), project["name"]
+        )
+        for project in projects
     ]
     catalog.lists.prefetch((), kinds, [pair.dest_id for pair in pairs if pair.dest_id])
+    for resource in kinds:
+        places = [
+            (pair.dest_id, partial(catalog.lists.source_objects, resource, pair.source["id"]))
+            for pair in pairs
+            if pair.dest_id
+        ]
+        map_renamed(catalog, resource, places)
+    for resource in OBJECT_RESOURCES:
+        if resource.scope == ORGANIZATION and settings.selects(resource.name):
+            map_renamed(catalog, resource, [("", partial(catalog.lists.source_list, resource))])
     return pairs
-
-
-def _renamed(migration: Migration, source_id: str) -> Optional[str]:
-    """Returns the project of the run whose name differs, unless it is another one's counterpart."""
-    catalog = migration.catalog
-    dest_id = migration.run.objects(PROJECTS.name).dest_id_of(source_id)
-    if not catalog.index.object(PROJECTS, "", dest_id) or catalog.ids.source_id(
-        PROJECTS.name, dest_id
-    ):
-        return None
-    catalog.ids.put(PROJECTS.name, source_id, dest_id)
-    return dest_id
 
 
 @dataclass(frozen=True)
