@@ -22,7 +22,7 @@ from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.timeline import Timeline
 from bt_migrate.errors import EXIT_STOPPED, UsageError
 from bt_migrate.report.html import TIMELINE_FILE
-from bt_migrate.state.files import FORMAT, now
+from bt_migrate.state.files import FORMAT, cannot_write, now
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import CONTROL_FILE, STATUS_FILE
@@ -93,7 +93,10 @@ class Operator:
     def _remove_old_control(self) -> None:
         path = self._run.path / CONTROL_FILE
         if path.exists():
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as error:
+                raise cannot_write(path, error) from None
             log.info("ignored an old pause/limit request", extra={"event": "control"})
 
     def _watch(self) -> None:

@@ -138,6 +138,16 @@ def test_an_unknown_control_file_is_reported_once_and_ignored(pair: Pair, tmp_pa
     assert (whole.code, sum("faster please" in line for line in whole.err.splitlines())) == (0, 1)
 
 
+def test_a_control_file_that_cannot_be_removed_ends_the_next_start_in_one_line(
+    pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    run_with(pair, root, AtRequest(9, "before", signal.SIGKILL))
+    (runs(root)[0] / "control").mkdir()
+    end = run(pair.sandbox, root)
+    assert end.code == 3 and "control: cannot be written (Is a directory)" in end.last_words
+
+
 def test_a_run_without_a_process_cannot_be_controlled(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     at = AtRequest(3, "before", signal.SIGKILL, inserts_rows)
