@@ -189,6 +189,7 @@ def _add_facts(
     record.source_time = mark
     record.sessions = sorted(sessions, key=lambda session: session.started)
     record.finished = not shards and all(run.record.finished for run in runs)
+    record.wrote = any(run.record.wrote for run in runs)
     record.waiting = any(run.record.waiting for run in runs)
     for run in runs:
         record.project_names.update(run.record.project_names)

@@ -64,7 +64,7 @@ def _found_run(
     if named is not None:
         return _in_named_run(settings, identity, RunDirectory(named), project)
     root = Path(settings.state_dir)
-    _refuse_other_parts(root, identity.selection)
+    _refuse_runs_beside(root, identity)
     if settings.since_last and command != VERIFY:
         return _run_to_sync(settings, identity, command), settings
     if not settings.new_run:
@@ -283,9 +283,13 @@ def _refuse_wider(run: RunDirectory, word: str, was: List[str], today: List[str]
         )
 
 
-def _refuse_other_parts(root: Path, selection: Selection) -> None:
-    """Raises UsageError: a shard needs a folder of its own, in which it is found again."""
-    today = selection.part
+def _refuse_runs_beside(root: Path, identity: Identity) -> None:
+    """Raises UsageError for what the runs of the folder show to be a mistake.
+
+    A shard needs a folder of its own, in which it is found again. Keys that were swapped would
+    write to the organization that was the source.
+    """
+    today = identity.selection.part
     for run in readable_runs_in(root):
         was = run.record.selection.part
         if was != today and "shard" in f"{was} {today}":
@@ -293,6 +297,18 @@ def _refuse_other_parts(root: Path, selection: Selection) -> None:
                 f"{run.path}: holds {was or 'no shard'}, now it is {today or 'no shard'}; use a"
                 " --state-dir for each"
             )
+        if _moved_back(run, identity):
+            raise UsageError(
+                f"{run.path}: moved {identity.dest.org_name} to {identity.source.org_name}, now it"
+                " would be the other way; swap the keys, or use another --state-dir"
+            )
+
+
+def _moved_back(run: RunDirectory, identity: Identity) -> bool:
+    """Whether the run wrote into the organization that is the source now."""
+    ids = (run.record.source.org_id, run.record.dest.org_id)
+    wrote = run.record.wrote and not run.record.undone
+    return wrote and ids == (identity.dest.org_id, identity.source.org_id)
 
 
 # -- a new run

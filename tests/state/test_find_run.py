@@ -64,6 +64,18 @@ def test_runs_of_other_organizations_in_the_same_folder_are_ignored(
     ) == (True, first.path, other.path)
 
 
+def test_swapped_keys_are_refused_where_a_run_moved_the_other_way(root: Path) -> None:
+    there = identity()
+    back = identity(source=there.dest.org_id, dest=there.source.org_id)
+    found(root, today=back)  # ended before it wrote: a mistake that was noticed
+    run = found(root)
+    run.record.wrote = True
+    run.save()
+    for command in (ALL, "validate", "verify"):
+        with pytest.raises(UsageError, match="now it would be the other way; swap the keys"):
+            found(root, today=back, command=command)
+
+
 def test_another_url_of_the_same_organizations_is_the_same_run(root: Path) -> None:
     first = found(root)
     today = identity()
