@@ -6,6 +6,7 @@ An unexpected error is exit 70; its traceback goes into a file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -14,14 +15,31 @@ import threading
 import traceback
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterable, List
+from typing import Any, Callable, Iterable, List, Optional
 
 from bt_migrate.cli.streams import code_after_output, print_message, safe_streams
-from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageError
+from bt_migrate.errors import (
+    EXIT_CRASHED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    MigrationError,
+    StateError,
+    UsageError,
+)
 
 MASK = "***"
 # characters of a message in a traceback: it may contain what a server sent
 MAX_MESSAGE_CHARS = 500
+
+# The text of the RuntimeError of threading where the system starts no more threads.
+NO_THREAD = "can't start new thread"
+# Errors of a path that are no fault of the program, and what to do.
+PATH_CURES = {
+    errno.EACCES: "give this user the right to it, or be the user who owns it",
+    errno.EPERM: "give this user the right to it, or be the user who owns it",
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.ELOOP: "correct the links in it",
+}
 
 
 class Edge:
@@ -57,6 +75,10 @@ def _code_of(body: Callable[[Edge], int], edge: Edge) -> int:
     except SystemExit as error:  # argparse: --help, --version or a wrong option
         return error.code if isinstance(error.code, int) else EXIT_CRASHED
     except Exception as error:
+        refusal = _refused_by_machine(error)
+        if refusal:
+            print_line("ended", str(refusal), refusal.exit_code, edge)
+            return refusal.exit_code
         path = record_crash(error, edge)
         text = (
             f"internal error ({type(error).__name__}); this is a fault of bt_migrate, please report"
@@ -64,6 +86,21 @@ def _code_of(body: Callable[[Edge], int], edge: Edge) -> int:
         )
         print_line("crashed", text, EXIT_CRASHED, edge)
         return EXIT_CRASHED
+
+
+def _refused_by_machine(error: Exception) -> Optional[StateError]:
+    """Returns the error to report for what the machine, not the program, is the reason of."""
+    if isinstance(error, MemoryError) or NO_THREAD in str(error):
+        return StateError(
+            "this machine gives this process no more memory or threads; raise the limits (ulimit"
+            " -v, ulimit -u, the container), or lower --max-concurrent, then run again"
+        )
+    if not isinstance(error, OSError) or error.errno not in PATH_CURES or not error.filename:
+        return None
+    return StateError(
+        f"{os.fsdecode(error.filename)}: cannot be used by this process ({error.strerror});"
+        f" {PATH_CURES[error.errno]}"
+    )
 
 
 def _refuse_lost_folder() -> None:

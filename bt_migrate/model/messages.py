@@ -190,6 +190,17 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "the files of a comparison",
         ),
         Message(
+            "this machine gives this process no more memory or threads",
+            "a limit of the shell, of the user or of the container is too low",
+            "raise the limit, or lower `--max-concurrent` and `--read-streams`, then run the same "
+            "command again",
+        ),
+        Message(
+            "cannot be used by this process (…)",
+            "a path belongs to another user, or is longer than the file system allows",
+            "give the user of this process the right to it, or use another path",
+        ),
+        Message(
             "is not a report",
             "`migration_report.json` was changed by hand",
             "`bin/report` writes it again",

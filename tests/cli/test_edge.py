@@ -382,3 +382,43 @@ def test_a_deleted_current_folder_is_one_line(
     (tmp_path / "gone").rmdir()
     assert status.main(["runs"]) == 2
     assert "the current folder cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "option"),
+    [
+        ("status", ""),
+        ("report", ""),
+        ("undo", ""),
+        ("accept", ""),
+        ("verify", "--state-dir="),
+        ("migrate_all", "--env-file="),
+        ("migrate_all", "--plan-out="),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_one_line_and_no_crash(
+    program: str, option: str, pair: Pair, tmp_path: Path
+) -> None:
+    path = tmp_path / ("n" * 300)
+    command = [sys.executable, "-m", f"bt_migrate.phases.{program}", f"{option}{path}"]
+    done = call(pair, command, tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert "cannot be used by this process (File name too long)" in done.stderr
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", 'RuntimeError("can\'t start new thread")'])
+def test_too_little_memory_or_too_few_threads_are_one_line_and_no_crash(
+    error: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys\n"
+        "from bt_migrate.cli.edge import run_guarded\n"
+        f"def act(*_):\n    raise {error}\n"
+        "sys.exit(run_guarded(act))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env={**os.environ, **PATHS}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert "no more memory or threads" in done.stderr
