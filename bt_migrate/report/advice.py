@@ -164,12 +164,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         return upload
     conflicts = _resources_to_update(start, report)
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
-        comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
-        if not run.record.round:  # objects are updated already, and a copy overwrites no rows
-            comment = "accepts what differs, after a look; what you delete there is copied again"
-            if VERSIONS in start.options:
-                comment = "accepts what differs; or undo this run, delete the datasets, run again"
-        return _accept(start, run, comment)
+        return _accept(start, run, _why_accept(start, run.record))
     if conflicts:
         comment = AFTER_CURE if report["failed"] else OVERWRITES
     elif SINCE_LAST in start.arguments and _only_kept(report) and MISSING in _compared(report):
@@ -177,6 +172,15 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         return _in_new_run(start, run, "copies what is missing, also what was deleted there")
     arguments = _with_updates(start, _same_run(start, run), conflicts)
     return start.again(arguments, comment)
+
+
+def _why_accept(start: LastStart, record: RunRecord) -> str:
+    if record.round:
+        return "accepts what differs, after a look; --on-conflict update would overwrite it"
+    if VERSIONS in start.options:
+        return "accepts what differs; or undo this run, delete the datasets, run again"
+    # Objects are updated already, and a copy overwrites no rows.
+    return "accepts what differs, after a look; what you delete there is copied again"
 
 
 def _is_part_of(start: LastStart, record: RunRecord) -> bool:
