@@ -51,7 +51,7 @@ ASSUMPTIONS: Tuple[Assumption, ...] = (
            rows.rows_upsert_by_id),
     Assumption("rows_keep_key_and_created", True,
            "an edited row keeps its pagination key and `created`, and gets a newer transaction",
-           ("rows.read", "rows.rewritten", "state.sync_marks"),
+           ("rows.read", "rows.decide", "state.sync_marks"),
            "insert one id twice and compare",
            "pages could repeat or skip rows, and a sync would miss edits; use --full to verify",
            rows.rows_keep_key_and_created),

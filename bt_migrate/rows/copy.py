@@ -42,7 +42,6 @@ from bt_migrate.rows.read import (
     unusable_answer,
 )
 from bt_migrate.rows.replay import replay_versions
-from bt_migrate.rows.rewritten import note_rewritten
 from bt_migrate.rows.slices import Slices
 from bt_migrate.rows.streams import (
     RowStream,
@@ -52,6 +51,7 @@ from bt_migrate.rows.streams import (
     open_copy,
     save_members,
 )
+from bt_migrate.rows.unrecorded import note_doubtful
 from bt_migrate.state.seen_rows import NO_LIMIT
 from bt_migrate.state.sync_marks import Round, mark_seconds
 
@@ -165,7 +165,7 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         shared.catalog.run.live.begin(member.state.header, member.state.counts["fetched"])
     try:
         _read_destinations(shared, members)
-        note_rewritten(shared, members)
+        note_doubtful(shared, members)
         _read_source(shared, members)
         for member in members:
             if member.above is not None and member.state.failed and not member.error:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.api.transactions import xact_of
+from bt_migrate.api.transactions import xact_of, xact_of_key
 from bt_migrate.config.values import UPDATE_POLICY
-from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
@@ -20,9 +19,9 @@ from bt_migrate.model.references import Path, Resolve, value_at
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
+from bt_migrate.rows.dest_rows import DestRows, Refusals, RowsById
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.facets import FACET_FIELDS
-from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import (
     VERSION_PLACES,
     comments_of,
@@ -38,17 +37,10 @@ from bt_migrate.rows.versions_there import (
 from bt_migrate.state.row_records import DeferredReference, DeliveredRow
 from bt_migrate.state.sqlite import id_bytes, id_text
 
-# Row ids in one query. An id can occur in two objects, and both rows must fit into the answer.
-IDS_LOOKED_UP = 500
-# Bytes of the rows in one answer, estimated from the rows that are to be sent.
-BYTES_LOOKED_UP = 8 << 20
 CHANGED_THERE = "changed in the destination"
 
 Rows = Mapping[str, List[JsonObject]]  # source object -> rows, in order
-RowsById = Mapping[str, JsonObject]  # row id -> row
-# source object -> row id -> the destination's row
-DestRows = Dict[str, Dict[str, JsonObject]]
-Refusals = Dict[str, ApiError]  # row id -> how the destination refuses it in a query
+Digests = Dict[str, bytes]  # row id -> digest and comments of the destination's row
 # A row of the source, encoded, and its insertable fields.
 NewRow = Tuple[JsonObject, EncodedRow, Dict[str, Any]]
 
@@ -69,61 +61,72 @@ class RowDecider:
         self._catalog = catalog
         self._kind = kind
         self._members = members
+        self._dest_rows = DestRows(catalog, kind, members)
         self._encoder = RowEncoder(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
+        self._batch_size = catalog.settings.rows(kind.name).insert_batch_size
+        # rows in succession that an earlier process can have sent and that are not there
+        self._absent_rows = 0
         self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE_POLICY
 
     # -- a first copy
 
     def of_copy(self, rows: Rows, end: PageEnd, *, plain: bool) -> List[EncodedRow]:
         """Returns the encoded rows that a first copy writes. Empties the lists of rows."""
-        return [
-            encoded
-            for object_id, object_rows in rows.items()
-            for encoded in self._of_copied_object(object_id, object_rows, end, plain=plain)
-        ]
+        sending: List[EncodedRow] = []
+        known: Dict[str, List[NewRow]] = {}
+        for object_id, object_rows in rows.items():
+            counts, notes = end.of(object_id)
+            counts["fetched"] += len(object_rows)
+            encoded_rows = self._encoded(object_id, object_rows, notes, plain=plain)
+            if self._may_hold_rows(self._members[object_id]):
+                known[object_id] = list(encoded_rows)
+            else:
+                sending += (encoded for _, encoded, _ in encoded_rows)
+        rewritten = self._rewritten(known)
+        for object_id, new_rows in known.items():
+            sending += self._of_known_object(object_id, new_rows, rewritten[object_id], end)
+        return sending
 
-    def _of_copied_object(
-        self, object_id: str, rows: List[JsonObject], end: PageEnd, *, plain: bool
-    ) -> Iterator[EncodedRow]:
-        member = self._members[object_id]
-        counts, notes = end.of(object_id)
-        counts["fetched"] += len(rows)
-        if self._resumes(member) or member.state.copy.compared or member.rewritten:
-            return self._of_known_object(object_id, rows, end, plain=plain)
-        encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
-        return (encoded for _, encoded, _ in encoded_rows)
+    def _may_hold_rows(self, member: StreamCopy) -> bool:
+        """Whether some rows of the copy may be in the destination already."""
+        return self._resumes(member) or member.state.copy.compared or member.doubtful
 
     def _resumes(self, member: StreamCopy) -> bool:
         return (self._use_seen or member.replays) and member.resuming
 
+    def _recorded(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[int, str]]:
+        member = self._members[object_id]
+        return member.seen.outcomes_of(object_id, ids) if self._resumes(member) else {}
+
     def _of_known_object(
-        self, object_id: str, rows: List[JsonObject], end: PageEnd, *, plain: bool
+        self, object_id: str, new_rows: Sequence[NewRow], rewritten: Digests, end: PageEnd
     ) -> Iterator[EncodedRow]:
-        """Yields what is written to an object some of whose rows are in the destination already."""
+        """Yields what is written to an object some of whose rows are in the destination already.
+
+        `rewritten`: digests of rows that somebody may have changed in the destination since this
+        tool wrote them.
+        """
         member = self._members[object_id]
         counts, notes = end.of(object_id)
-        ids = [row["id"] for row in rows]
-        recorded = member.seen.outcomes_of(object_id, ids) if self._resumes(member) else {}
+        ids = [row["id"] for row, _, _ in new_rows]
+        recorded = self._recorded(object_id, ids)
         before = member.held_before(ids)
-        encoded_rows = list(self._encoded(object_id, rows, notes, plain=plain))
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
-        judged = self._judged_all(object_id, encoded_rows, held)
+        held = {**rewritten, **held}
+        judged = self._judged_all(object_id, new_rows, held)
         # Pending references of found rows: an earlier run may have left them unresolved.
         waiting: List[DeferredReference] = []
-        for row, encoded, out in encoded_rows:
-            seen_xact, outcome = recorded.get(row["id"], (-1, ""))
+        for row, encoded, out in new_rows:
             verdict = judged.get(row["id"])
-            replayed = member.state.copy.replay and not member.replays
-            # A comment that is newer than the earlier state need not change the row's transaction.
-            may_lack_comments = replayed and encoded.comments
-            if outcome and seen_xact >= encoded.xact and not may_lack_comments:
+            if verdict != DIFFERS and row["id"] in rewritten and row["id"] not in before:
+                # It holds what this tool sent, without a record. It is sent again to be recorded.
+                verdict = None
+            outcome = recorded.get(row["id"], (-1, ""))[1]
+            if _is_delivered(member, encoded, recorded):
                 counts[outcome] += 1
-            elif outcome:
-                # A row of an earlier version was new to the destination.
-                yield encoded._replace(outcome=outcome if member.state.copy.replay else UPDATED)
-            elif verdict is None or (verdict == FOUND and _is_unrecorded(member, row["id"])):
-                yield encoded
+            elif verdict is None:
+                yield encoded._replace(outcome=_outcome_again(member, outcome, encoded))
             elif verdict == UPDATED:
                 member.state.copy.overwritten += 1
                 yield encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments))
@@ -132,10 +135,60 @@ class RowDecider:
                 if verdict == DIFFERS:
                     digest = _digest_of_difference(row["id"], out, held[row["id"]])
                     notes.add_acceptable("row_differs", row["id"], digest)
+                    member.note_kept(row["id"])
                 else:
                     waiting.extend(encoded.deferred)
         if waiting:
             member.seen.record([], waiting)
+
+    def _rewritten(self, new_rows: Mapping[str, Sequence[NewRow]]) -> Dict[str, Digests]:
+        """Returns source object -> row id -> digest of the destination's row, of rows that this
+        tool may have written and did not write last.
+
+        Only rows that would be sent are looked up, and only as far as an earlier process can have
+        sent rows without recording them.
+        """
+        wanted: Dict[str, Dict[str, int]] = {}
+        for object_id, rows in new_rows.items():
+            if self.doubts(object_id):
+                recorded = self._recorded(object_id, [row["id"] for row, _, _ in rows])
+                wanted[object_id] = {
+                    encoded.id: len(encoded.body)
+                    for _, encoded, _ in rows
+                    if not _is_delivered(self._members[object_id], encoded, recorded)
+                }
+        there, _ = self._dest_rows.look_up({key: sizes for key, sizes in wanted.items() if sizes})
+        rewritten: Dict[str, Digests] = {object_id: {} for object_id in new_rows}
+        for object_id, dest_rows in there.items():
+            as_sent = self.as_sent(object_id, dest_rows)
+            for row_id in wanted[object_id]:
+                self._absent_rows = 0 if row_id in dest_rows else self._absent_rows + 1
+                if row_id in dest_rows and row_id not in as_sent:
+                    rewritten[object_id][row_id] = remembered(self._kind, dest_rows[row_id])
+        return rewritten
+
+    def doubts(self, object_id: str) -> bool:
+        """Whether the next rows of the object may have been sent by an earlier process.
+
+        Requests in flight are sent in the order of the rows, so that no row after this many absent
+        ones can have arrived.
+        """
+        most_absent = self._catalog.settings.max_concurrent * self._batch_size
+        return self._members[object_id].doubtful and self._absent_rows <= most_absent
+
+    def as_sent(self, object_id: str, there: RowsById) -> Set[str]:
+        """Returns the ids of those rows that can only be as this tool wrote them.
+
+        It wrote them last, or it inserted them and nobody wrote them since.
+        """
+        member = self._members[object_id]
+        ours = self.ours(member, object_id, there)
+        brought = self.brought(member, object_id, list(there))
+        return {
+            row_id
+            for row_id, row in there.items()
+            if ours[row_id] or (row_id in brought and is_as_inserted(row))
+        }
 
     def _encoded(
         self, object_id: str, rows: List[JsonObject], notes: FindingCounts, *, plain: bool
@@ -178,7 +231,7 @@ class RowDecider:
                     doubtful[row["id"]] = (new_row, late)
         if doubtful:
             sizes = {row_id: len(new_row[1].body) for row_id, (new_row, _) in doubtful.items()}
-            there = self._look_up({object_id: sizes})[0][object_id]
+            there = self._dest_rows.look_up({object_id: sizes})[0][object_id]
             for row_id, existing in there.items():
                 new_row, late = doubtful[row_id]
                 judged[row_id] = self._judged_there(new_row, existing, late)
@@ -199,7 +252,7 @@ class RowDecider:
             if undelivered:
                 encoded_rows = self._encoded(object_id, undelivered, notes, plain=plain)
                 new_rows[object_id] = list(encoded_rows)
-        there, refusals = self._look_up(
+        there, refusals = self._dest_rows.look_up(
             {
                 object_id: {row["id"]: len(encoded.body) for row, encoded, _ in object_rows}
                 for object_id, object_rows in new_rows.items()
@@ -263,6 +316,7 @@ class RowDecider:
                 there_now = remembered(self._kind, existing)
                 digest = _digest_of_difference(row["id"], out, there_now)
                 notes.add_acceptable("row_differs", row["id"], digest, CHANGED_THERE)
+                member.note_kept(row["id"])
             else:
                 if not written:
                     member.state.copy.overwritten += 1
@@ -340,67 +394,24 @@ class RowDecider:
         )
         return UPDATED if unfinished else DIFFERS
 
-    # -- the destination's rows
 
-    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Tuple[DestRows, Refusals]:
-        """Returns the rows that exist in the destination, and the ids that it refuses in a query.
-
-        `wanted`: source object -> row id -> bytes of the new row, as an estimate for the existing
-        row.
-        """
-        dest_rows: DestRows = {object_id: {} for object_id in wanted}
-        refusals: Refusals = {}
-        alone = list(wanted)
-        ids = list(dict.fromkeys(row_id for sizes in wanted.values() for row_id in sizes))
-        size = sum(sum(sizes.values()) for sizes in wanted.values())
-        if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP and size <= BYTES_LOOKED_UP:
-            alone = self._look_up_together(wanted, ids, dest_rows, refusals)
-        for object_id in alone:
-            dest_id = self._members[object_id].stream.dest_id
-            for portion in portions(wanted[object_id]):
-                dest = self._catalog.dest
-                rows, refused = found_rows(dest, self._kind.name, [dest_id], portion)
-                dest_rows[object_id].update((row["id"], row) for row in rows)
-                refusals.update(refused)
-        return dest_rows, refusals
-
-    def _look_up_together(
-        self,
-        wanted: Mapping[str, Mapping[str, int]],
-        ids: List[str],
-        dest_rows: DestRows,
-        refusals: Refusals,
-    ) -> List[str]:
-        """Look up rows of several objects with one query; returns the objects to query alone.
-
-        Ids are unique only inside an object, so the answer may hold rows of other objects, and
-        reach its limit, or that of the server, because of them.
-        """
-        dest = self._catalog.dest
-        by_dest = {self._members[object_id].stream.dest_id: object_id for object_id in wanted}
-        rows, refused = found_rows(dest, self._kind.name, list(by_dest), ids)
-        refusals.update(refused)
-        if len(rows) >= dest.capabilities.query_limit.most:
-            return list(wanted)
-        for row in rows:
-            object_id = by_dest[row[self._kind.id_field]]
-            if row["id"] in wanted[object_id]:
-                dest_rows[object_id][row["id"]] = row
-        shown = {row[self._kind.id_field] for row in rows}
-        dest.capabilities.reads_groups = dest.capabilities.reads_groups or len(shown) > 1
-        if not dest.capabilities.reads_groups:
-            return [object_id for dest_id, object_id in by_dest.items() if dest_id not in shown]
-        shown_ids = {row["id"] for row in rows}
-        return [
-            object_id
-            for object_id, sizes in wanted.items()
-            if not shown_ids.isdisjoint(sizes.keys() - dest_rows[object_id].keys())
-        ]
+def _is_delivered(
+    member: StreamCopy, encoded: EncodedRow, recorded: Mapping[str, Tuple[int, str]]
+) -> bool:
+    """Whether the row is recorded as delivered, as it is in the source now."""
+    seen_xact, outcome = recorded.get(encoded.id, (-1, ""))
+    replayed = member.state.copy.replay and not member.replays
+    # A comment that is newer than the earlier state need not change the row's transaction.
+    may_lack_comments = replayed and encoded.comments
+    return bool(outcome) and seen_xact >= encoded.xact and not may_lack_comments
 
 
-def _is_unrecorded(member: StreamCopy, row_id: str) -> bool:
-    """Whether killed processes sent the row twice. It is sent again to be recorded."""
-    return member.stream.fresh and row_id in member.rewritten
+def _outcome_again(member: StreamCopy, outcome: str, encoded: EncodedRow) -> str:
+    """Returns the outcome of a row that is sent; `outcome` is that of its recorded delivery."""
+    if not outcome:
+        return encoded.outcome
+    # A row of an earlier version was new to the destination.
+    return outcome if member.state.copy.replay else UPDATED
 
 
 def _with_refusals(rows: Sequence[NewRow], refusals: Refusals) -> List[NewRow]:
@@ -414,22 +425,10 @@ def _with_refusals(rows: Sequence[NewRow], refusals: Refusals) -> List[NewRow]:
     return judged
 
 
-def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
-    """Yields row ids for one query each.
-
-    At most IDS_LOOKED_UP ids, of rows with at most BYTES_LOOKED_UP bytes.
-    """
-    ids: List[str] = []
-    size = 0
-    for row_id, row_bytes in sizes.items():
-        if ids and (len(ids) == IDS_LOOKED_UP or size + row_bytes > BYTES_LOOKED_UP):
-            yield ids
-            ids = []
-            size = 0
-        ids.append(row_id)
-        size += row_bytes
-    if ids:
-        yield ids
+# assumption: rows_keep_key_and_created
+def is_as_inserted(row: JsonObject) -> bool:
+    """Whether nobody has written to the row since it was inserted."""
+    return xact_of(row.get("_xact_id")) == xact_of_key(row["_pagination_key"])
 
 
 def remembered(kind: RowKind, row: JsonObject) -> bytes:

@@ -26,7 +26,8 @@ from bt_migrate.rows.absent_rows import forget_absent, note_absent
 from bt_migrate.rows.assignments import rows_shown, seconds_until_shown
 from bt_migrate.rows.commit import loss_digest
 from bt_migrate.rows.count import Summary, count_by_object, day_ranges, summaries
-from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
+from bt_migrate.rows.decide import RowDecider
+from bt_migrate.rows.dest_rows import IDS_LOOKED_UP
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import found_rows, looks
 from bt_migrate.rows.streams import RowStream, StreamCopy, bounds_of, close_copies, open_copy

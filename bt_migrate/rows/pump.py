@@ -19,7 +19,7 @@ from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import Interrupted, StateError
-from bt_migrate.model.equality import row_digest
+from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, FOUND
 from bt_migrate.model.resources import ROW_KINDS
@@ -54,6 +54,8 @@ class SharedCopy:
     # set once all objects of the kind have been created
     created: Event = field(default_factory=Event)
     in_flight_bytes: int = 0
+    # a continued copy waited for the destination to show its rows
+    waited_for_rows: bool = False
     _lock: Lock = field(default_factory=Lock)
 
     def check(self) -> None:
@@ -238,28 +240,27 @@ class Pump:
     def _record_sending(self, batch: Sequence[EncodedRow]) -> None:
         """Record rows before they are sent, so that after a crash it is known which are ours.
 
-        In a sync that is every row. In an object that existed before the run it is each new row,
-        for `undo`, with a digest: the delivery may be recorded by nobody. A row that will not be
-        sent keeps the record of what was sent before: by that, the destination's row stays ours.
+        In a sync that is every row. In a copy it is each row whose delivery may be recorded by
+        nobody although another content of it is, or can be: in an object that existed before the
+        run each new row, in earlier states of a dataset all, and what a killed process may have
+        sent already. A row that will not be sent keeps the record of what was sent before: by that,
+        the destination's row stays ours.
         """
         for object_id, member in self._members.items():
-            if not self._is_round and member.stream.fresh:
-                continue
             rows = [row for row in batch if row.object_id == object_id and not row.trouble]
-            if rows and self._is_round:
+            is_new = not member.stream.fresh
+            new = [row for row in rows if is_new and row.outcome == CREATED]
+            if new:
+                member.seen.record_inserted((object_id, row.id) for row in new)
+            if self._is_round:
                 round_ = member.state.sync.round
-                member.seen.record_sending(
-                    [(object_id, row.id, row.digest, round_) for row in rows]
-                )
-            if not member.stream.fresh:
-                new = [row for row in rows if row.outcome == CREATED]
-                if new:
-                    member.seen.record_inserted((object_id, row.id) for row in new)
-                if new and not self._is_round:
-                    digests = [row_digest(json.loads(row.body)) for row in new]
-                    member.seen.record_sending(
-                        (object_id, row.id, digest, IN_COPY) for row, digest in zip(new, digests)
-                    )
+                sending = [(object_id, row.id, row.digest, round_) for row in rows]
+            elif member.replays or self._decider.doubts(object_id):
+                sending = _sent_over(member, rows)
+            else:
+                sending = _sent_over(member, new)
+            if sending:
+                member.seen.record_sending(sending)
 
     def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
         """Runs in an insert thread. Live progress counts rows when delivered, before the commit."""
@@ -309,3 +310,19 @@ class Pump:
             if not batch.result.cancel():
                 batch.result.exception()  # waits
         self._in_flight.clear()
+
+
+def _sent_over(member: StreamCopy, rows: Sequence[EncodedRow]) -> List[Tuple[str, str, bytes, int]]:
+    """Returns what to record of rows that replace what this copy sent before, if it did.
+
+    The row stays ours if the process is killed before the new content arrives.
+    """
+    object_id = member.stream.source_id
+    sent = member.seen.sending(object_id, [row.id for row in rows])
+    records = []
+    for row in rows:
+        digest = row_digest(json.loads(row.body))
+        last = sent.get(row.id, (b"", 0))[0]
+        before = last[:DIGEST_BYTES] if last[:DIGEST_BYTES] != digest else last[DIGEST_BYTES:]
+        records.append((object_id, row.id, digest + before, IN_COPY))
+    return records

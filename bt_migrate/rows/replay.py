@@ -26,11 +26,12 @@ from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NOT_COPIED
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
-from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES
+from bt_migrate.model.outcomes import OPEN_OUTCOMES
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.decide import RowDecider
 from bt_migrate.rows.deletes import id_pages, row_ids
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
@@ -44,6 +45,7 @@ from bt_migrate.rows.read import (
     unusable_answer,
 )
 from bt_migrate.rows.streams import RowStream, StreamCopy, save_members
+from bt_migrate.rows.unrecorded import note_doubtful
 from bt_migrate.state.sqlite import id_set
 
 log = logging.getLogger("bt_migrate.rows")
@@ -55,6 +57,7 @@ REPLAY_DONE = "done"
 # How often a version is tried if rows of it are refused.
 TRIES = 2
 REFUSED = "row_refused"
+CHANGED = "rows of it were changed in the destination"
 DROPPED = "the destination accepted rows of it that it does not show"
 # Answers to a read of an earlier state by a server that does not keep it.
 NO_VERSIONS = frozenset((400, 403, 404, 405, 501))
@@ -96,6 +99,7 @@ def _replay(
     member.touched = True
     member.replays = True
     member.seen.send_waiting_again()
+    note_doubtful(shared, [member])
     problems = FindingCounts()
     try:
         steps(shared, member, problems)
@@ -145,8 +149,6 @@ def _replay_newer(shared: SharedCopy, member: StreamCopy, problems: FindingCount
         if not problem:
             before = _write_named(shared, member, before, version)
             problem = _replay_version(shared, member, bounds)
-        if not problem and member.state.counts[DIFFERS]:
-            problem = "rows of it were changed in the destination"
         if problem:
             problems.add("dataset_version_left", str(version), detail=problem)
         else:
@@ -178,6 +180,8 @@ def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts)
     if _short_versions(shared, member):
         words = (stream.kind.name, stream.name)
         log.warning("%s %r: the destination dropped rows of earlier states; writing again", *words)
+        # Somebody may have changed what was there for a while.
+        member.doubtful = True
         # In this order: after a kill, versions that are forgotten are made from nothing.
         _delete_ids(shared, member, member.seen.held_ids(stream.source_id))
         _forget_versions(shared, member, stream.versions)
@@ -188,6 +192,9 @@ def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts)
     problems.merge(found)
     if member.seen.holds_rows():
         _delete_gone(shared, member, Bounds())
+    gone = _not_in_source(shared, member, sorted(member.kept_rows), Bounds())
+    if gone:
+        problems.add_many("gone_row_kept", gone[0], len(gone))
     # The copy tries them again.
     member.seen.forget_all_failed()
 
@@ -392,7 +399,10 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
     held = member.seen.count_held(stream.source_id)
     if wanted is None:
         return "the source does not count its rows"
-    if held > wanted and _delete_gone(shared, member, at_version) != held - wanted:
+    deleted = _delete_gone(shared, member, at_version) if held > wanted else 0
+    if member.kept_rows:
+        return CHANGED
+    if deleted != max(0, held - wanted):
         text = f"{held:,} rows were delivered, {wanted:,} counted, and their ids do not agree"
         raise unusable_answer(source, text)
     if held < wanted and not member.seen.all_failed():
@@ -421,10 +431,24 @@ def _delete_ids(shared: SharedCopy, member: StreamCopy, id_lists: Iterator[List[
     size = settings.rows(stream.kind.name).insert_batch_size
     deleted = 0
     for ids in _portions(id_lists, size):
+        if member.doubtful or member.above is not None:
+            ids = _without_changed(shared, member, ids)
+        if not ids:
+            continue
         xact = delete_rows(shared.catalog.dest, stream.kind, stream.dest_id, ids)
         member.seen.record_deleted(stream.source_id, ids, xact)
         deleted += len(ids)
     return deleted
+
+
+def _without_changed(shared: SharedCopy, member: StreamCopy, ids: List[str]) -> List[str]:
+    """Returns the ids without those of rows that somebody changed in the destination."""
+    stream, catalog = member.stream, shared.catalog
+    rows, _ = found_rows(catalog.dest, stream.kind.name, [stream.dest_id], ids)
+    there = {row["id"]: row for row in rows}
+    decider = RowDecider(catalog, stream.kind, {stream.source_id: member})
+    member.kept_rows |= there.keys() - decider.as_sent(stream.source_id, there)
+    return [row_id for row_id in ids if row_id not in member.kept_rows]
 
 
 def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[List[str]]:
@@ -435,14 +459,20 @@ def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[Li
             shared.check()
             listed.add(ids)
         for ids in member.seen.held_ids(stream.source_id):
-            missing = listed.lacking(ids)
-            if not missing:
-                continue
             # A list may lack rows, or a row may have come back since.
-            wanted_rows = (stream.kind.name, [stream.source_id], missing, bounds.version)
-            rows, refused = found_rows(source, *wanted_rows)
-            shown = {*refused, *(row["id"] for row in rows)}
-            yield [row_id for row_id in missing if row_id not in shown]
+            yield _not_in_source(shared, member, listed.lacking(ids), bounds)
+
+
+def _not_in_source(
+    shared: SharedCopy, member: StreamCopy, ids: List[str], bounds: Bounds
+) -> List[str]:
+    if not ids:
+        return []
+    stream = member.stream
+    wanted_rows = (stream.kind.name, [stream.source_id], ids, bounds.version)
+    rows, refused = found_rows(shared.catalog.source, *wanted_rows)
+    shown = {*refused, *(row["id"] for row in rows)}
+    return [row_id for row_id in ids if row_id not in shown]
 
 
 def _portions(id_lists: Iterator[List[str]], size: int) -> Iterator[List[str]]:

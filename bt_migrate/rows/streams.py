@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.errors import ApiError
@@ -101,10 +101,12 @@ class StreamCopy:
         self.lacks_rows = False
         # a sync delivers the rows, and looks at its end whether the destination shows them
         self.confirms = False
-        # an earlier process may have sent rows that it did not record
+        # rows of earlier states that stay as somebody changed them in the destination
+        self.kept_rows: Set[str] = set()
+        # an earlier start may have sent rows of the object
         self.continues = False
-        # such rows to which somebody wrote later: row id -> digest of the row as it is there
-        self.rewritten: Dict[str, bytes] = {}
+        # it may have done so without recording it: see `note_doubtful`
+        self.doubtful = False
         self._seen: Optional[SeenRows] = None
         self._resuming: Optional[bool] = None
         self._lock = threading.Lock()
@@ -134,12 +136,14 @@ class StreamCopy:
             return self._seen
 
     def held_before(self, ids: Sequence[str]) -> Dict[str, bytes]:
-        """Returns row id -> digest of those rows that the destination holds and this copy did not
-        write, or did not write last.
-        """
+        """Returns row id -> digest of those rows that the destination held before this copy."""
         compared = self.state.copy.compared
-        before = self.seen.before(self.stream.source_id, ids) if compared else {}
-        return {**self.rewritten, **before}
+        return self.seen.before(self.stream.source_id, ids) if compared else {}
+
+    def note_kept(self, row_id: str) -> None:
+        """Note a row that stays as it is in the destination, if an earlier state is written."""
+        if self.replays:
+            self.kept_rows.add(row_id)
 
     @property
     def resuming(self) -> bool:

@@ -156,6 +156,14 @@ class SeenRows:
         last, first = rows[0] if rows else (0, 0)
         return int(last) if last and first else 0
 
+    def last_held_xact(self, object_id: str) -> int:
+        """Returns the destination's last transaction in which a row was delivered that is there."""
+        last = "select dest_xact, xact, max(rowid) from delivered where object = ? group by id"
+        rows = self._rows(
+            f"select max(dest_xact) from ({last}) where xact > {DELETED}", (object_id,)
+        )
+        return int(rows[0][0] or 0) if rows else 0
+
     def newest_xact(self, object_id: str) -> int:
         """Returns the last transaction of the source of which a row was delivered."""
         rows = self._rows("select max(xact) from delivered where object = ?", (object_id,))

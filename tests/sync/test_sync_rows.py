@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from bt_migrate.rows.decide import BYTES_LOOKED_UP, portions
+from bt_migrate.rows.dest_rows import BYTES_LOOKED_UP, portions
 from tests.support.orgs import findings, report, runs
 from tests.support.row_runs import WRITE, World, counted
 from tests.support.syncs import (
