@@ -418,9 +418,9 @@ class ObjectWriter:
 
         `is_left_alone`: its content was not changed.
         """
-        content = action.existing if is_left_alone else action.body
         key = _key_fields(self.resource, item.source, action.body)
-        counterpart = {**content, **key, "id": dest_id}
+        content = {**key, **action.existing} if is_left_alone else {**action.body, **key}
+        counterpart = {**content, "id": dest_id}
         self.catalog.remember(
             self.resource,
             action.source_id,

@@ -30,6 +30,7 @@ from bt_migrate.objects.decide import (
     Action,
     differing,
     display_name,
+    fingerprint,
     owner_fields,
     plan_object,
     second_pass_body,
@@ -205,7 +206,7 @@ def _complete(
     # object with a reason was updated because it had other content; it is compared and decided
     # again, as one that was found.
     ours = entry.outcome in (CREATED, UPDATED) and not entry.reason
-    if not (left_open or ours):
+    if not (left_open or ours) or _was_changed(catalog, resource, item, existing, prepared):
         _decide_again(catalog, resource, item, existing, prepared)
         return
     if left_open and entry.outcome != CREATED:
@@ -216,6 +217,27 @@ def _complete(
             updated = ObjectOutcome(entry.name, UPDATED, dest_id=dest_id)
             item.states.record(source_id, updated)
     _add_references(catalog, resource, item, existing, prepared)
+
+
+def _was_changed(
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    existing: Dict[str, Any],
+    prepared: Prepared,
+) -> bool:
+    """Whether somebody changed the object since this tool last wrote it, so that completing it
+    would overwrite that.
+
+    A process that was killed between PUT and PATCH left what only PATCH takes.
+    """
+    source_id = item.source["id"]
+    desired = expected_body(catalog, resource, prepared, existing)
+    if set(differing(resource, desired, existing)).issubset(resource.patch_only):
+        return False
+    recorded = catalog.earlier.fingerprints(resource, source_id)
+    before = item.states.fingerprints.get(source_id, recorded)
+    return before is not None and before[1] != fingerprint(resource, existing)
 
 
 def _get(
