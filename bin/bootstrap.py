@@ -100,9 +100,12 @@ def run(module):
 
 
 def enter(extra=""):
-    """Returns only if everything for `extra` is there: else the program starts again in `.venv`."""
+    """Returns only if everything for `extra` is there: else the program starts again in `.venv`.
+
+    So it does where a finished `.venv` has more, such as progress bars and completions.
+    """
     lacking = missing(extra)
-    if not lacking:
+    if not lacking and not venv_has_more(extra):
         return
     if "_ARGCOMPLETE" in os.environ and not os.path.exists(MARKER):
         sys.exit(1)  # a shell asks for completions: it must not wait for a set-up
@@ -141,6 +144,16 @@ def missing(extra):
     """The distributions that this interpreter lacks, or has too old."""
     needed = NEEDED[""] + (NEEDED[extra] if extra else ())
     return [name for module, name, oldest in needed if not has(module, name, oldest)]
+
+
+def venv_has_more(extra):
+    """Is `.venv` finished, and does this other interpreter lack what it was also given?"""
+    if os.path.realpath(sys.prefix) == os.path.realpath(VENV) or not os.path.exists(MARKER):
+        return False
+    optional = [distribution.split(">=") for distribution in OPTIONAL]
+    if all(has(name, name, oldest) for name, oldest in optional):
+        return False
+    return fits(read_marker(), extra)
 
 
 def has(module, distribution, oldest):

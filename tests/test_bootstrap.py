@@ -133,6 +133,19 @@ def test_an_environment_with_the_dependencies_is_used_as_it_is(
     assert not (checkout / ".venv").exists()
 
 
+def test_a_finished_environment_with_progress_bars_goes_before_one_without(
+    checkout: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "plain", symlinks=True, with_pip=False)
+    packages = site_packages(tmp_path / "plain")
+    packages.joinpath("packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    packages.joinpath("hide.pth").write_text("import sys; sys.modules['tqdm'] = None\n")
+    command = (tmp_path / "plain" / "bin" / "python", checkout / "bin" / "validate")
+    assert run(*command) == (7, stub_output(tmp_path / "plain", checkout), "")
+    finish_environment(checkout)
+    assert run(*command) == (7, stub_output(checkout / ".venv", checkout), "")
+
+
 def test_a_script_runs_through_a_symlink_and_from_another_folder(
     checkout: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,8 @@ class Progress:
         self._screen = screen()
         if self._screen is not None and self._screen.can_pin:
             self._draw_bar = bar_drawer(raw_stream(self._screen.stream).encoding or "ascii")
+            if self._draw_bar is None:
+                self._screen.line("no progress bars: tqdm is not installed (pip install tqdm)")
         self._next_line_s = time.monotonic() + LINE_S
 
     def beat(self, status: Mapping[str, Any]) -> None:
