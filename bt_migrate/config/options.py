@@ -14,12 +14,14 @@ import shutil
 import sys
 import textwrap
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from bt_migrate import __version__
 from bt_migrate.config.brief_help import BriefHelp, BriefOption, brief_text
 from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import ALL_SETTINGS, RUN, SECTIONS, SELECTION
+from bt_migrate.model.activation import ACTIVATION_WORDS
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import did_you_mean
 
@@ -43,6 +45,7 @@ COMPLETIONS: Dict[str, Sequence[str]] = {
     "resources": ("all", *SELECTABLE),
     "exclude_resources": SELECTABLE,
     "on_conflict": ("keep", "follow", "update", "fail"),
+    "activate": ("all", *ACTIVATION_WORDS),
     "window": ("daily", "hourly"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
     "log_format": ("text", "json"),
@@ -404,9 +407,14 @@ def complete(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         words = COMPLETIONS.get(action.dest)
         if words:
-            # bound as a default argument, so that each completer keeps its own words
-            action.completer = lambda words=words, **_: words  # type: ignore[attr-defined]
+            action.completer = partial(_after_comma, words)  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser, always_complete_options="long", print_suppressed=True)
+
+
+def _after_comma(words: Sequence[str], prefix: str, **_: Any) -> List[str]:
+    """Returns the words that may stand at the end of a list of which `prefix` is typed."""
+    before = "".join(prefix.rpartition(",")[:2])
+    return [f"{before}{word}" for word in words]
 
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:

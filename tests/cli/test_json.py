@@ -130,7 +130,12 @@ def test_the_sandbox_replaces_only_its_own_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("migrate-all --fill", ["--fill-gaps"]), ("migrate-all --resources mcp", ["mcp_servers"])],
+    [
+        ("migrate-all --fill", ["--fill-gaps"]),
+        ("migrate-all --resources mcp", ["mcp_servers"]),
+        ("migrate-all --resources logs,exp", ["logs,experiments"]),
+        ("migrate-all --activate webhook,sl", ["webhook,slack"]),
+    ],
 )
 def test_a_shell_gets_completions(line: str, expected: List[str], tmp_path: Path) -> None:
     pytest.importorskip("argcomplete")
