@@ -15,7 +15,6 @@ from tests.support.row_runs import WRITE, World
 from tests.support.syncs import (
     DATASET,
     EXPERIMENT,
-    KINDS,
     LOGS,
     equal,
     first_sync,
@@ -29,6 +28,7 @@ from tests.support.syncs import (
     twin,
 )
 
+LONG = pytest.mark.long
 NOT_SHOWN = "row_not_shown"
 
 
@@ -48,7 +48,9 @@ def night(w: World, *args: str) -> Ended:
     return sync(w, *args, MIGRATION_VERIFY_WAIT="0")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [DATASET, pytest.param(EXPERIMENT, marks=LONG), pytest.param(LOGS, marks=LONG)]
+)
 def test_a_row_that_is_dropped_once_is_sent_again_by_the_same_sync(kind: str, w: World) -> None:
     w.source.insert(kind, holder(w, kind), [row("a"), row("b"), row("c")])
     Dropping(w, {"b"}, times=1)
@@ -72,7 +74,7 @@ def test_an_edit_that_is_dropped_once_is_sent_again_by_the_same_sync(w: World) -
 def test_a_row_that_is_always_dropped_is_named_and_tried_by_each_sync(w: World) -> None:
     w.source.insert(LOGS, holder(w, LOGS), [row("a"), row("b"), row("c")])
     dropping = Dropping(w, {"b", "c"})
-    for _ in range(3):
+    for _ in range(2):
         end = night(w)
         assert end.code == 1
         (told,) = findings(w.root, NOT_SHOWN)
@@ -128,7 +130,7 @@ def test_rows_of_a_new_object_are_confirmed_too(w: World) -> None:
     assert (night(w).code, equal(w)) == (0, True)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", [pytest.param("before", marks=LONG), "after"])
 def test_what_a_killed_sync_delivered_is_confirmed_by_the_next(moment: str, w: World) -> None:
     for kind in (LOGS, DATASET):
         w.source.insert(kind, holder(w, kind), [row("a"), row("b")])
@@ -168,7 +170,7 @@ def test_one_query_counts_the_delivered_rows_of_many_objects(tmp_path: Path) -> 
 
 
 @pytest.mark.recorded  # only a transaction proves that a row may be deleted
-@pytest.mark.parametrize("times", [1, None])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=LONG), None])
 def test_a_delete_that_is_confirmed_and_not_done_is_told(times: Optional[int], w: World) -> None:
     deletes = ("--propagate-deletes", "--max-deletes", "50%")
     rows = [{"id": row_id, "_object_delete": True} for row_id in ("r00003", "r00004")]
