@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
-from bt_migrate.errors import ApiError, Route
+from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import (
     CREATED,
@@ -107,8 +107,9 @@ class ObjectWriter:
             except NotOffered:
                 self._record_not_offered(plan, findings)
             except ApiError as error:
-                # A server that failed may have created the object all the same.
-                in_doubt = plan.action.verb == CREATE and error.status >= 500
+                # The object may have been created all the same.
+                is_unclear = error.status >= 500 or isinstance(error, AnswerError)
+                in_doubt = plan.action.verb == CREATE and is_unclear
                 reason = f"{error}{name_hint(error)}" if plan.action.verb == CREATE else str(error)
                 self._record_failed(plan, findings, reason, in_doubt=in_doubt)
             else:

@@ -13,6 +13,7 @@ import pytest
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
+from tests.support.compare_orgs import differences
 from tests.support.orgs import DEST_KEY, Pair, environment, report, run, runs, tiny_pair
 
 Json = Dict[str, Any]
@@ -124,3 +125,31 @@ def test_sparse_answers_of_writes_do_not_look_like_changes_to_the_next_sync(
     assert undone.returncode == 0, undone.stdout + undone.stderr
     left = ("project", "function", "prompt", "dataset", "experiment", "group", "view")
     assert [obj["name"] for kind in left for obj in pair.dest.objects(kind)] == []
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"7", *(pytest.param(text, marks=pytest.mark.long) for text in (b'{"error": "no"}', b""))],
+    ids=str,
+)
+def test_objects_whose_creation_was_answered_with_nonsense_are_completed(
+    nonsense: bytes, tmp_path: Path
+) -> None:
+    with tiny_pair(ago_s=86400) as organizations:
+        watch = organizations.sandbox.intercept
+
+        def intercept(request: Incoming) -> Optional[Answer]:
+            refused = watch(request) if watch else None
+            if refused is None and (request.method, request.path) == ("POST", "/v1/experiment"):
+                api = organizations.sandbox.api
+                routes.answer(api, "POST", request.path, request.headers, request.body)
+                return Answer(200, nonsense)
+            return refused
+
+        organizations.sandbox.intercept = intercept
+        first = run(organizations.sandbox, tmp_path / "runs", MIGRATION_RETRY_ATTEMPTS="1")
+        assert (first.code, len(organizations.dest.objects("experiment"))) == (1, 3)
+        organizations.sandbox.intercept = watch
+        place = ["--state-dir", str(runs(tmp_path / "runs")[-1])]
+        second = run(organizations.sandbox, tmp_path / "runs", *place)
+        assert (second.code, differences(organizations)) == (0, []), second.out
