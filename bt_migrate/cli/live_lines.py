@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence
 from bt_migrate.cli.process_status import wait_text
 from bt_migrate.report.display import (
     LEAST_MINUTES_S,
+    LEAST_RATE,
     columns_of,
     duration_text,
     number,
@@ -23,7 +24,6 @@ from bt_migrate.report.display import (
 BAR_COLUMNS = 10
 LEAST_LABEL = 12
 MOST_LABEL = 52
-LEAST_RATE = 0.5  # a second; a lower one would be shown as 0
 # lines of the window that are left for the log
 LOG_LINES = 6
 

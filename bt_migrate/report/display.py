@@ -18,6 +18,7 @@ LISTED_COLUMNS = 28
 LONG_NAME_COLUMNS = 60
 # (seconds of the unit, its word), the largest first
 TIME_UNITS = ((86_400, "days"), (3_600, "h"))
+LEAST_RATE = 0.5  # rows a second; a lower rate would be shown as 0
 # From here on a time is shown in minutes; before, that would be too coarse.
 LEAST_MINUTES_S = 120
 

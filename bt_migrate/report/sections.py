@@ -11,7 +11,15 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.actions import count_and_noun, problem_line, problem_texts
 from bt_migrate.report.comparison import FAILURES, difference_lines, verdict_line
-from bt_migrate.report.display import duration_text, escaped, plural, section, table, wrapped
+from bt_migrate.report.display import (
+    LEAST_RATE,
+    duration_text,
+    escaped,
+    plural,
+    section,
+    table,
+    wrapped,
+)
 from bt_migrate.report.measures import estimate_text
 
 NOT_CREATED = "not_created"
@@ -200,7 +208,9 @@ def _phase_times(start: Mapping[str, Any]) -> Iterator[str]:
 def _amount(times: Mapping[str, Any]) -> str:
     text = duration_text(times["seconds"])
     if times["rows"]:
-        text += f", {plural(times['rows'], 'row')}, {times['rows_per_second']:,.0f} rows/s"
+        text += f", {plural(times['rows'], 'row')}"
+    if times["rows_per_second"] >= LEAST_RATE:
+        text += f", {times['rows_per_second']:,.0f} rows/s"
     return text
 
 

@@ -134,6 +134,12 @@ def test_the_sum_with_a_killed_start_is_a_lower_bound(ended: Optional[str], leas
     assert time_lines(told)[-1] == f"The run, 2 starts: {least}9.0 s, 90 rows, 10 rows/s"
 
 
+def test_a_rate_that_would_be_shown_as_zero_is_left_out() -> None:
+    times = {"seconds": 19.0, "rows": 5, "rows_per_second": 0.3, "phases": {}}
+    told = {"this_start": times, "whole_run": {**times, "starts": 1}, "status": ""}
+    assert time_lines(told) == ["This start: 19 s, 5 rows"]
+
+
 @pytest.mark.parametrize(("seconds", "between"), [(10.0, []), (29.01, ["between phases 20 s"])])
 def test_the_time_of_each_phase_is_shown_in_lines_of_80_columns(
     seconds: float, between: List[str]
