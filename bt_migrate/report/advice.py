@@ -11,6 +11,7 @@ from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence,
 from bt_migrate.errors import RIGHT_REFUSED
 from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_LIST_REFUSED
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
+from bt_migrate.model.resource_table import EXPERIMENTS
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, SELECTABLE, resources_by_phase
 from bt_migrate.report.arguments import KEPT, only, values_of, without
 from bt_migrate.report.display import plural
@@ -135,15 +136,16 @@ def _in_new_run(start: LastStart, run: RunDirectory, comment: str) -> str:
 
 def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
     comment = "once the problems above are fixed; only what is missing is copied"
-    narrow = only(start.options, NARROWING)
+    narrowing = _narrowing(report)
+    narrow = only(start.options, narrowing)
     failed = {line["kind"] for line in report["failed"]}
     phase, kinds = _phase_before(start, run.record, report)
     left_out = {UNRESOLVED} if phase else {UNRESOLVED, WAITS}
     # The other failures of a run may be outside of the part that the start was for.
     if narrow and failed & left_out and (failed <= left_out or _is_part_of(start, run.record)):
         arguments = without(_same_run(start, run), ("--state-dir",))
-        arguments = start.without_everywhere(arguments, NARROWING)
-        comment = f"{start.to_unset(NARROWING)}moves the targets of the references too"
+        arguments = start.without_everywhere(arguments, narrowing)
+        comment = f"{start.to_unset(narrowing)}moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
     refused = _unreadable_kinds_needed(report)
     if refused:
@@ -181,6 +183,18 @@ def _why_accept(start: LastStart, record: RunRecord) -> str:
         return "accepts what differs; or undo this run, delete the datasets, run again"
     # Objects are updated already, and a copy overwrites no rows.
     return "accepts what differs, after a look; what you delete there is copied again"
+
+
+def _narrowing(report: Mapping[str, Any]) -> Tuple[str, ...]:
+    """Returns the options that may have left out what references wait for."""
+    details = [
+        item.get("detail", "")
+        for item in report.get("findings", ())
+        if item["kind"] in (UNRESOLVED, WAITS)
+    ]
+    # Of all objects, a window leaves out experiments only.
+    in_window = any(EXPERIMENTS.name in detail for detail in details)
+    return (*NARROWING, *WINDOW) if in_window else NARROWING
 
 
 def _is_part_of(start: LastStart, record: RunRecord) -> bool:

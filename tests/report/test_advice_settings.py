@@ -109,6 +109,28 @@ def test_a_selection_that_leaves_targets_out_is_widened(
 
 
 @pytest.mark.parametrize("env", [False, True])
+@pytest.mark.parametrize(
+    ("option", "variables"),
+    [
+        ("--window daily", {"MIGRATION_WINDOW": "daily"}),
+        ("--created-after -2d --tz UTC", {"MIGRATION_CREATED_AFTER": "-2d"}),
+    ],
+)
+@pytest.mark.parametrize("targets", ["experiments", "functions or prompts"])
+def test_a_window_that_leaves_out_experiments_is_left(
+    targets: str, option: str, variables: Dict[str, str], env: bool, tmp_path: Path
+) -> None:
+    """All other objects move in any window."""
+    waits = [{"kind": "waits", "severity": "failure", "resource": "views", "detail": targets}]
+    report = {**WAITS, "findings": waits}
+    line = one_line(tmp_path, option, variables, env=env, report=report, finished=True)
+    is_left = targets == "experiments"
+    assert ("moves the targets of the references too" in line) == is_left
+    assert (f"unset {''.join(variables)} first" in line) == (is_left and env)
+    assert (option in line) == (not is_left and not env)
+
+
+@pytest.mark.parametrize("env", [False, True])
 def test_a_phase_before_moves_kinds_that_the_selection_left_out(env: bool, tmp_path: Path) -> None:
     line = one_line(
         tmp_path,
