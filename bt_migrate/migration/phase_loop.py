@@ -378,11 +378,19 @@ class PhaseLoop:
                     self._run.mark_phases_done([name])
 
 
+def lag_is_due(run: RunDirectory, kinds: Sequence[str], took_s: float) -> bool:
+    """True for a start that moves kinds of rows, unless it is a short sync that found nothing new.
+
+    A comparison alone moves none: it would count no rows.
+    """
+    is_idle = run.record.round and not run.live.total and took_s < LAG_AFTER_S
+    return bool(kinds) and not is_idle
+
+
 def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:
-    """Measure the lag of the destination; not after a short sync that found nothing new."""
+    """Measure the lag of the destination, if that is due."""
     run = migration.run
-    took_s = time.monotonic() - run.live.began
-    if run.record.round and not run.live.total and took_s < LAG_AFTER_S:
+    if not lag_is_due(run, kinds, time.monotonic() - run.live.began):
         return
     catalog = migration.catalog
     fresh = open_catalog(catalog.source, catalog.dest, run, migration.settings)
