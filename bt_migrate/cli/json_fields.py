@@ -129,8 +129,8 @@ JSON_FIELDS: Mapping[str, Mapping[str, JsonField]] = {
     },
     "status --all (a list)": {
         "run": JsonField("string", "path of the run"),
-        "command": JsonField("string", "program that created it"),
-        "rows": JsonField("integer", "number of rows with an outcome"),
+        "command": JsonField("string", "program that is running, or that created the run"),
+        "rows": JsonField("integer", "number of rows with an outcome, in all starts"),
         "started": JsonField("string", "when it was created"),
         "dry_run": JsonField("boolean", "whether it only planned"),
         "result": JsonField(

@@ -37,12 +37,13 @@ def _about(path: Path, now: datetime) -> Dict[str, Any]:
         status = run_status(path, now)
     except StateError as error:
         return {**about, "result": DAMAGED, "error": str(error)}
-    result = status["state"]
+    earlier_rows = sum(session.rows for session in record.sessions)
     return {
         **about,
-        "command": record.command,
-        "result": status["result"] or result,
-        "rows": status["rows"]["done"],
+        "command": status["command"],
+        "result": status["result"] or status["state"],
+        # a sync counts only its own rows
+        "rows": max(status["rows"]["done"], earlier_rows),
         "started": record.created,
         "dry_run": record.dry_run,
     }

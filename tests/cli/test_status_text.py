@@ -210,6 +210,17 @@ def at_work(run: RunDirectory, rows: int = 0) -> None:
     (run.path / "status.json").write_text(json.dumps(said))
 
 
+def test_all_runs_name_the_program_at_work_and_the_rows_of_all_syncs(tmp_path: Path) -> None:
+    run = made(tmp_path, round=1)
+    run.record.sessions[0].rows = 40
+    run.save()
+    at_work(run, rows=5)
+    said = json.loads((run.path / "status.json").read_text())
+    (run.path / "status.json").write_text(json.dumps({**said, "command": "verify"}))
+    [entry] = all_runs(tmp_path, NOW)
+    assert (entry["command"], entry["result"], entry["rows"]) == ("verify", "running", 40)
+
+
 UNDONE = {"started": "2026-01-15T11:00:00Z", "objects": 3, "rows": 40, "restored": 1, "left": 2}
 
 
