@@ -129,7 +129,9 @@ def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
     if expected.isdigit() and int(expected) != size:
         raise NetworkError(f"{side}: download of an attachment was cut off")
     if digest is not None and base64.b64encode(digest.digest()).decode() != stated:
-        raise NetworkError(f"{side}: the bytes of an attachment are not those that the store names")
+        raise NetworkError(
+            f"{side}: the bytes of an attachment do not have the MD5 that the store states"
+        )
 
 
 def _new_md5() -> Any:

@@ -90,4 +90,4 @@ def _run_on_end(command: str, environment: Mapping[str, str]) -> None:
         log.warning("--on-end: the command cannot be started (%s)", error.strerror)
         return
     if code:
-        log.warning("--on-end: the command ended with %d", code)
+        log.warning("--on-end: the command ended with exit code %d", code)

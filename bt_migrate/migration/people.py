@@ -67,8 +67,8 @@ def invite_missing_users(migration: Migration) -> None:
         note_mapped_users(catalog)
         members = len(set(invited) - missing_users(catalog).keys())
         log.info(
-            "invited %d users; %d of them are members of the destination now",
-            len(invited),
+            "invited %s; %d already listed as members of the destination",
+            plural(len(invited), "user"),
             members,
             extra={"event": "invited", "users": len(invited), "members": members},
         )
@@ -77,7 +77,7 @@ def invite_missing_users(migration: Migration) -> None:
 def _note_not_invited(states: ObjectStates, who: str, error: ApiError) -> None:
     if error.status == 401:
         raise error
-    log.error("%s were not invited: %s", who, error)
+    log.error("not invited: %s: %s", who, error)
     facts = {"resource": USERS.name, "name": who, "detail": str(error)}
     is_offered = error.status not in NOT_THERE or error.path != MEMBERS_PATH
     kind = "not_invited" if is_offered else "invitations_not_offered"

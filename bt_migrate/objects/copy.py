@@ -60,6 +60,7 @@ from bt_migrate.objects.prepare import (
     skip_reason,
 )
 from bt_migrate.objects.update import fingerprints_of, note_update, policy_of
+from bt_migrate.report.actions import count_and_noun
 from bt_migrate.state.object_file import Intention, ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
@@ -186,7 +187,8 @@ def record_undecided(
         item.states.record(item.source["id"], failed)
         not_created = object_finding(resource, item, "not_created", detail=str(error))
         item.states.note(item.source["id"], [not_created])
-    log.error("failed %s: %s cannot be listed: %s", len(items), resource.name, error)
+    failed_text = count_and_noun(len(items), resource.name)
+    log.error("failed %s: the destination's list cannot be read: %s", failed_text, error)
     save_objects(_states_of(items))
 
 

@@ -31,6 +31,7 @@ from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reaso
 from bt_migrate.objects.update import note_former, policy_of
 from bt_migrate.objects.version_content import holds_begun_version, source_digest
 from bt_migrate.objects.write_versions import History, Version, VersionWriter
+from bt_migrate.report.display import plural
 from bt_migrate.state.object_file import Intention
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
@@ -77,7 +78,8 @@ def _write(
                 task.step(len(wave))
     finally:
         save_objects(states)
-    log.info("wrote %s versions of %s objects", f"{total:,}", f"{len(histories):,}")
+    written = plural(total, "version"), plural(len(histories), "object")
+    log.info("wrote %s of %s", *written)
 
 
 @dataclass(frozen=True)

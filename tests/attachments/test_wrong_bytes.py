@@ -86,7 +86,7 @@ def test_a_download_with_other_bytes_than_the_store_names_is_tried_again(
         api = Api(endpoint, Limits(1, 0.001, 2), writable=False)
         read = partial(attachment_chunks, api, reference)
         assert api.store.retrying(lambda: b"".join(read())) == PICTURE
-        with pytest.raises(NetworkError, match="not those that the store names"):
+        with pytest.raises(NetworkError, match="do not have the MD5 that the store states"):
             api.store.retrying(lambda: b"".join(read()))
 
 

@@ -68,7 +68,7 @@ def test_a_command_that_fails_is_a_warning_and_changes_no_exit_code(
     with tiny_pair() as pair:
         plain = run(pair.sandbox, tmp_path / "state").code
         done = run(pair.sandbox, tmp_path / "state", "--on-end", command)
-    assert (done.code, "--on-end: the command ended with" in done.err) == (plain, True)
+    assert (done.code, "--on-end: the command ended with exit code" in done.err) == (plain, True)
 
 
 def test_a_file_that_a_user_names_is_followed_and_a_device_stays(tmp_path: Path) -> None:
