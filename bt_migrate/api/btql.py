@@ -125,6 +125,22 @@ def origins_query(kind: str, object_ids: Sequence[str], target: str, bounds: Bou
     return f"dimensions: {_ORIGIN}\n{origins_count_query(kind, object_ids, target, bounds)}"
 
 
+def origins_by_object_query(
+    kind: str, id_field: str, object_ids: Sequence[str], target: str
+) -> str:
+    """One row {id_field, object, xact, rows, named} for each object and transaction that origins of
+    its rows name, as in `origins_query`; `named` counts the rows of the target.
+    """
+    return "\n".join(
+        [
+            f"dimensions: {id_field}, origin.object_id as object, origin._xact_id as xact",
+            "measures: count(1) as rows, count_distinct(origin.id) as named",
+            from_line(kind, object_ids),
+            _origin_filter_line(target, Bounds()),
+        ]
+    )
+
+
 def origins_count_query(kind: str, object_ids: Sequence[str], target: str, bounds: Bounds) -> str:
     """One row `{"rows": n}` for all rows with such origins together."""
     lines = ["measures: count(1) as rows", from_line(kind, object_ids)]

@@ -100,6 +100,11 @@ def after_second(unix_seconds: int) -> str:
     return pagination_key(((unix_seconds + 1) << 32) - 1)
 
 
+def after_transaction(xact: int) -> str:
+    """The key above which every row was inserted after that transaction."""
+    return pagination_key((((xact ^ XACT_PREFIX) + 1) << 16) - 1)
+
+
 def key_before(key: str) -> str:
     """The key right before this one."""
     return pagination_key(key_number(key) - 1)

@@ -12,6 +12,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import BackgroundRows
 from bt_migrate.rows.count import RowCounts
+from bt_migrate.rows.origins import NamedVersions
 from bt_migrate.state.run_directory import RunDirectory
 
 
@@ -28,6 +29,8 @@ class Migration:
     background: BackgroundRows = field(default_factory=BackgroundRows)
     # source row counts by object, shared by validation, plans and copies
     counts: RowCounts = field(default_factory=RowCounts)
+    # versions of dataset rows that origins name, shared by validation and copies
+    named_versions: NamedVersions = field(default_factory=NamedVersions)
     # Source ids of projects that could not be created. They are left to the next start, so that
     # every phase stays open for what belongs to them.
     failed_projects: Set[str] = field(default_factory=set)

@@ -18,16 +18,15 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import DATASETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.model.run_identity import Shard, ShardUnit
-from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.report.display import and_more
 from bt_migrate.rows.copy import streaming
-from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
+from bt_migrate.rows.count import row_object_ids, row_objects
 from bt_migrate.rows.deletes import propagate_deletes
-from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
-from bt_migrate.rows.origins import versions_named_by_rows
+from bt_migrate.rows.planned_rows import plan_rows
+from bt_migrate.rows.planned_states import NamedPast
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
 from bt_migrate.rows.unseen import without_silent
@@ -122,7 +121,7 @@ def _in_time(
     """
     projects = [scope.source for scope in scopes]
     states = dataset_states_named(migration, projects)
-    rows = versions_named_by_rows(migration.catalog, projects, after_xact)
+    rows = migration.named_versions.of(migration.catalog, projects, after_xact)
     return [
         replace(
             stream,
@@ -138,8 +137,20 @@ def dataset_states_named(
     migration: Migration, projects: Sequence[JsonObject]
 ) -> Dict[str, Set[int]]:
     """Source id of a dataset -> its states that selected objects of these projects point to."""
-    naming = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
-    return pinned_versions(migration.catalog, naming, projects)
+    return pinned_versions(migration.catalog, _selected(migration), projects)
+
+
+def _selected(migration: Migration) -> List[Resource]:
+    return [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
+
+
+def _named_past(migration: Migration) -> NamedPast:
+    """Returns what the source names of the past of its datasets, if it is asked for."""
+    projects = migration.catalog.lists.projects()
+    pinned = [pinned_versions(migration.catalog, [kind], projects) for kind in _selected(migration)]
+    if not (migration.settings.dataset_versions and migration.settings.selects(DATASETS.name)):
+        return NamedPast(pinned)
+    return NamedPast(pinned, migration.named_versions.of(migration.catalog, projects))
 
 
 class GroupStarts:
@@ -342,18 +353,20 @@ def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str,
         kind: list(row_objects(migration.catalog, kind)) for kind in kinds if kind not in plans
     }
     if missing:
-        plans.update(found_plans(migration.catalog, migration.counts, missing))
+        plans.update(found_plans(migration, missing))
         migration.run.save()
     return {kind: plans[kind] for kind in kinds}
 
 
 def found_plans(
-    catalog: Catalog, counts: RowCounts, objects: Mapping[str, Sequence[Dict[str, Any]]]
+    migration: Migration, objects: Mapping[str, Sequence[Dict[str, Any]]]
 ) -> Dict[str, Dict[str, Any]]:
+    """Returns kind of rows -> the plan for these objects."""
+
+    past = _named_past(migration)
+
+    def plan(kind_name: str) -> Dict[str, Any]:
+        return plan_rows(migration.catalog, migration.counts, kind_name, objects[kind_name], past)
+
     with ThreadPoolExecutor(len(objects) or 1, thread_name_prefix="plan") as pool:
-        return dict(
-            zip(
-                objects,
-                pool.map(lambda kind: plan_rows(catalog, counts, kind, objects[kind]), objects),
-            )
-        )
+        return dict(zip(objects, pool.map(plan, objects)))

@@ -36,7 +36,8 @@ from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.display import and_more
 from bt_migrate.report.measures import estimate_text, states_text
 from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
-from bt_migrate.rows.estimate import Listed, estimate, objects_counted, shown_count, total
+from bt_migrate.rows.estimate import Listed, estimate
+from bt_migrate.rows.planned_rows import objects_counted, shown_count, total
 from bt_migrate.state.live_counts import Task
 
 log = logging.getLogger("bt_migrate.validate")
@@ -76,7 +77,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
 
         def count_and_record() -> None:
             with _counting(migration, objects):
-                plans = found_plans(catalog, migration.counts, objects)
+                plans = found_plans(migration, objects)
             _record(migration, result, losses.result(), plans, began=began)
 
         return pool.submit(count_and_record)
@@ -111,7 +112,11 @@ def _record(
     catalog = migration.catalog
     objects = sum(sum(projects.values()) for projects in result["objects"].values())
     sampling_s = sum(plan["page_seconds"] for plan in plans.values())
-    listed = Listed(objects, max(0.0, time.monotonic() - began - sampling_s))
+    # A real run samples one object of a kind.
+    more_samples = sum(max(0, plan["samples"] - 1) for plan in plans.values())
+    queries = catalog.source.throttle.queries - more_samples
+    listing_s = max(0.0, time.monotonic() - began - sampling_s)
+    listed = Listed(objects, listing_s, queries, *_moved_versions(catalog))
     rows = {
         kind: objects_counted(obj for stream in plan["streams"] for obj in stream["objects"])
         for kind, plan in plans.items()
@@ -128,6 +133,19 @@ def _record(
     migration.run.save()
     for line in result_lines(result, plans):
         log.info("%s", line, extra={"event": "validation"})
+
+
+def _moved_versions(catalog: Catalog) -> Tuple[int, int]:
+    """Returns how many earlier versions of objects move, and of one object at most."""
+    history = catalog.settings.history
+    counts = [
+        min(history, len(catalog.histories.source.transactions(obj["id"])) - 1)
+        for resource in OBJECT_RESOURCES
+        if history and resource.versioned and catalog.settings.selects(resource.name)
+        for obj in catalog.lists.source_list_or_empty(resource)
+    ]
+    moved = [count for count in counts if count > 0]
+    return sum(moved), max(moved, default=0)
 
 
 def _lists(migration: Migration) -> Tuple[List[Resource], List[Resource]]:

@@ -9,22 +9,15 @@ from typing import Optional, Sequence
 
 from bt_migrate.cli.program import run_program
 from bt_migrate.migration.context import Migration
+from bt_migrate.rows.planned_comparison import is_compared
 from bt_migrate.verify.run import verify
 
 NAME = "verify"
 
 
 def run(migration: Migration) -> None:
-    settings = migration.settings
-    if settings.verify and not settings.dry_run and is_due(migration):
+    if not migration.settings.dry_run and is_compared(migration.catalog):
         verify(migration)
-
-
-def is_due(migration: Migration) -> bool:
-    """Whether this start compares: any copy, but a sync only on request or after lost rows."""
-    record = migration.run.record
-    is_sync = migration.settings.since_last and record.round > 0
-    return not is_sync or migration.settings.depth_given or record.refuted
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

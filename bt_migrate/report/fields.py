@@ -90,7 +90,8 @@ SHAPES: Mapping[str, str] = {
     ),
     "estimate": (
         "{rows: integer, uncounted_streams: integer, bytes: integer, processed_bytes: integer, "
-        "attachments: integer, queries: integer, inserts: integer, validation_queries: integer, "
+        "attachments: integer, queries: integer, inserts: integer, earlier_states~: {states: "
+        "integer, rows: integer, deletes: integer}, validation_queries: integer, "
         "verification_queries: integer, state_bytes: integer, queries_per_minute: number?, "
         "seconds: number, whole_seconds: number, minutes_at_20_queries_a_minute: number, how: "
         "string}"
@@ -101,7 +102,9 @@ SHAPES: Mapping[str, str] = {
     "validation": (
         "{source: organization, destination: organization, write_right: string, refused_lists: "
         "[any], objects: {*: counts}, cannot_move: [string], dataset_states~: states?, "
-        "estimate~: estimate?, listed~: {objects: integer, seconds: number}, unavailable: {*: "
+        "estimate~: estimate?, listed~: {objects: integer, seconds: number, queries~: "
+        "integer, versions~: integer, most_versions~: integer}, "
+        "unavailable: {*: "
         "any}, rows: {*: integer?}}"
     ),
     "lag": "{since: string, rows: integer?, oldest_seconds: number?}",

@@ -31,9 +31,19 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
         text += f", of which {size_text(estimate['processed_bytes'])} are new"
     if estimate["attachments"]:
         text += f", about {plural(estimate['attachments'], 'attachment')}"
+    text += earlier_states_text(estimate.get("earlier_states") or {})
     if estimate.get("state_bytes"):
         text += f"; {size_text(estimate['state_bytes'])} of disk for the run"
     return f"{text}. In all {_whole_time(estimate)}; {plural(estimate['inserts'], 'insert')}"
+
+
+def earlier_states_text(states: Mapping[str, Any]) -> str:
+    """`, and 1,203 rows and 4 deletions for 5 earlier states of datasets`, or nothing"""
+    if not (states.get("rows") or states.get("deletes")):
+        return ""
+    deletes = f" and {plural(states['deletes'], 'deletion')}" if states["deletes"] else ""
+    made = f"{plural(states['states'], 'earlier state')} of datasets"
+    return f", and {plural(states['rows'], 'row')}{deletes} for {made}"
 
 
 def _whole_time(estimate: Mapping[str, Any]) -> str:

@@ -150,6 +150,11 @@ class RowCounts:
         # kind -> object id -> the counts that contain its own, of a query that may still run
         self._queries: Dict[str, Dict[str, Future[Counts]]] = defaultdict(dict)
 
+    def holds(self, kind_name: str, object_id: str) -> bool:
+        """Whether the object was counted, or is being counted."""
+        with self._lock:
+            return object_id in self._queries[kind_name]
+
     def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
         """Returns the counts of these source objects."""
         return self._of(catalog, catalog.source, kind_name, object_ids, 0.0)

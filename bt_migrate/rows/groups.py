@@ -74,7 +74,7 @@ def counted_streams(
     counted: Dict[str, RowStream] = {}
     for (kind, after, end), alike in by_bounds.items():
         ids = [stream.source_id for stream in alike]
-        if len(ids) == 1 and end is None:
+        if len(ids) == 1 and end is None and not counts.holds(kind.name, ids[0]):
             _ask_at_once(catalog, counts, kind, ids)
         if end is None:
             rows_of = counts.of(catalog, kind.name, ids)

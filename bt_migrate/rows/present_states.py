@@ -92,7 +92,7 @@ def _present_states(catalog: Catalog, ids: Sequence[str]) -> Dict[str, Present]:
     for start in range(0, len(ids), OBJECTS_PER_QUERY):
         portion = ids[start : start + OBJECTS_PER_QUERY]
         try:
-            newest = _newest(source, portion)
+            newest = newest_xacts(source, portion)
             counted = count_by_object(catalog, source, KIND.name, portion, Bounds())
         except ApiError as error:
             log.warning("states of datasets are not known: %s", error)
@@ -133,8 +133,8 @@ def map_planned_states(catalog: Catalog, pinned: Pinned) -> None:
             catalog.versions.put(source_id, xact, xact)
 
 
-def _newest(api: Api, ids: Sequence[str]) -> Dict[str, int]:
-    """Object id -> last transaction of its rows, 0 for none.
+def newest_xacts(api: Api, ids: Sequence[str]) -> Dict[str, int]:
+    """Dataset id -> last transaction of its rows, 0 for none.
 
     A server may silently use only the first id of a FROM: objects without an answer are asked for
     alone.
@@ -143,7 +143,7 @@ def _newest(api: Api, ids: Sequence[str]) -> Dict[str, int]:
     newest = {str(row.get(KIND.id_field)): xact_of(row.get("newest")) for row in rows}
     for object_id in ids if len(ids) > 1 else ():
         if object_id not in newest:
-            newest.update(_newest(api, [object_id]))
+            newest.update(newest_xacts(api, [object_id]))
     return {object_id: newest.get(object_id, 0) for object_id in ids}
 
 
@@ -195,7 +195,7 @@ def _dest_version(catalog: Catalog, dest_id: str, written: int, rows: int) -> in
     if written and _count(catalog.dest, dest_id, written) == rows:
         return written
     for _ in looks(catalog.dest, 0.0 if catalog.settings.dry_run else catalog.settings.verify_wait):
-        reached = max(written, _newest(catalog.dest, [dest_id])[dest_id])
+        reached = max(written, newest_xacts(catalog.dest, [dest_id])[dest_id])
         if reached and _count(catalog.dest, dest_id, reached) == rows:
             return reached
         # All rows are shown: a deletion was the last write, and no row names its transaction.

@@ -32,11 +32,16 @@ MOST_COMPARED = 5_000
 def leave_out_delivered(
     catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
 ) -> None:
-    """Subtract from `rows` of each object what the destination has already. Only in a sync."""
+    """Subtract from `rows` of each object what the destination has already. Only in a sync.
+
+    Sets `rows_read`: how many rows the sync reads.
+    """
     round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
     if round_ is None:
         return
     marks = sync_marks(catalog, kind_name)
+    for planned in objects:
+        planned["rows_read"] = planned["rows"]
     changed = {
         planned["id"]: planned
         for planned in objects

@@ -7,7 +7,8 @@ version. A state that several objects refer to is compared once.
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
@@ -33,24 +34,43 @@ from bt_migrate.verify.rows import compare_sample, compare_state
 STATES = "states of datasets"
 
 
+class CountedState(NamedTuple):
+    """A state on both sides, and how many rows the source counts in it (None: it does not)."""
+
+    pair: ObjectPair
+    rows: Optional[int]
+
+
+def counted_states(migration: Migration, projects: Sequence[ProjectPair]) -> List[CountedState]:
+    """Returns the states to which objects refer on both sides."""
+    catalog = migration.catalog
+    pairs = list(_states_on_both_sides(migration, projects))
+
+    def count(pair: ObjectPair) -> Optional[int]:
+        return _count(catalog.source, pair.source_id, pair.source_version)
+
+    return [*map(CountedState, pairs, catalog.lists.at_once(count, pairs))]
+
+
 def compare_dataset_states(
-    migration: Migration, states: Sequence[ObjectPair], context: CompareContext, task: Task
+    migration: Migration, states: Sequence[CountedState], context: CompareContext, task: Task
 ) -> List[Comparison]:
     """Returns a comparison for each project that has some of the `states`.
 
     `task` counts the states, for the screen.
     """
     results: Dict[str, Comparison] = {}
-    for pair in states:
+    for state in states:
+        pair = state.pair
         if pair.project not in results:
             result = Comparison(STATES, pair.project, context.report, context.accepted)
             results[pair.project] = result
-        _compare(migration, context, pair, results[pair.project])
+        _compare(migration, context, state, results[pair.project])
         task.step()
     return list(results.values())
 
 
-def states_on_both_sides(
+def _states_on_both_sides(
     migration: Migration, projects: Sequence[ProjectPair]
 ) -> Iterator[ObjectPair]:
     """Yields the dataset states to which objects refer on both sides."""
@@ -118,12 +138,12 @@ def _counterpart(
 
 
 def _compare(
-    migration: Migration, context: CompareContext, pair: ObjectPair, result: Comparison
+    migration: Migration, context: CompareContext, state: CountedState, result: Comparison
 ) -> None:
     """Add one outcome for a state: compare the number of rows, then the rows."""
     catalog, depth = migration.catalog, migration.settings.depth
     catalog.source.check()
-    wanted = _count(catalog.source, pair.source_id, pair.source_version)
+    pair, wanted = state
     actual = _count(catalog.dest, pair.dest_id, pair.dest_version)
     facts = {**pair.facts, "fields": [f"version {pair.source_version}"]}
     if wanted != actual:
@@ -132,6 +152,11 @@ def _compare(
     if depth == "counts":
         result.add(MATCH)
         return
+    # The counts are those of the state, so that reading ends with its last row.
+    counted = {pair.source_id: wanted, pair.dest_id: actual}
+    context = replace(
+        context, row_counts={side: rows for side, rows in counted.items() if rows is not None}
+    )
     if depth == "full":
         rows = compare_state(context, pair)
     else:

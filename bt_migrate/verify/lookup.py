@@ -27,7 +27,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.version_mapping import has_same_number
-from bt_migrate.rows.estimate import IDS_PER_LOOKUP
+from bt_migrate.rows.query_counts import IDS_PER_LOOKUP
 from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import COMMENTS, ORIGIN_PIN, copied
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows

@@ -12,16 +12,16 @@ import sqlite3
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
-from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
+from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.count import Summaries, day_ranges
-from bt_migrate.rows.estimate import IDS_PER_LOOKUP, ROWS_READ_TOGETHER
+from bt_migrate.rows.query_counts import IDS_PER_LOOKUP, ROWS_READ_TOGETHER, read_together
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.verify.kept import DayDigest, DayDigests, KeptRows, SideReading
@@ -43,25 +43,14 @@ CompareGroup = Callable[[CompareContext, Sequence[ObjectPair]], List[Comparison]
 
 
 def read_groups(pairs: Sequence[ObjectPair], counts: Summaries) -> Iterator[List[ObjectPair]]:
-    """Groups of pairs of one kind that are read with one query.
+    """Groups of pairs of one kind that are read with one query."""
 
-    Large objects, and objects whose rows could not be counted, are read alone.
-    """
+    def rows_of(pair: ObjectPair) -> Optional[int]:
+        count = counts.get(pair.source_id)
+        return None if count is None else count.rows
+
     for kind in ROW_KINDS:
-        group: List[ObjectPair] = []
-        rows_held = 0
-        for pair in (pair for pair in pairs if pair.kind == kind):
-            count = counts.get(pair.source_id)
-            rows = ROWS_READ_TOGETHER if count is None else count.rows
-            full = rows_held + rows > ROWS_READ_TOGETHER or len(group) == OBJECTS_PER_QUERY
-            if group and full:
-                yield group
-                group = []
-                rows_held = 0
-            group.append(pair)
-            rows_held += rows
-        if group:
-            yield group
+        yield from read_together((pair for pair in pairs if pair.kind == kind), rows_of)
 
 
 def compare_full(

@@ -39,7 +39,11 @@ from bt_migrate.state.wrong_attachments import WrongAttachment, read_wrong, writ
 from bt_migrate.verify.copies import object_pairs
 from bt_migrate.verify.cost import cost_text
 from bt_migrate.verify.counts import compare_counts, count_both
-from bt_migrate.verify.dataset_states import compare_dataset_states, states_on_both_sides
+from bt_migrate.verify.dataset_states import (
+    CountedState,
+    compare_dataset_states,
+    counted_states,
+)
 from bt_migrate.verify.kept import KEPT_FOLDER, KeptRows
 from bt_migrate.verify.kinds import ObjectComparison, ReportTo
 from bt_migrate.verify.normalize import for_judging
@@ -139,7 +143,7 @@ def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, 
             _basis_of_digests(migration, objects, traces),
             migration.settings.checkpoint_interval,
         )
-        states = list(states_on_both_sides(migration, projects))
+        states = counted_states(migration, projects)
         counts, rows = _compare_rows(migration, projects, context, kept, states)
         with migration.run.live.working("states of datasets compared", None) as task:
             objects += compare_dataset_states(migration, states, context, task)
@@ -325,7 +329,7 @@ def _compare_rows(
     projects: Sequence[ProjectPair],
     context: CompareContext,
     kept: KeptRows,
-    states: Sequence[ObjectPair],
+    states: Sequence[CountedState],
 ) -> Tuple[List[Comparison], List[Comparison]]:
     """(comparisons of the numbers of rows, comparisons of rows).
 
@@ -363,7 +367,7 @@ def _compare_all_rows(
     context: CompareContext,
     pairs: Sequence[ObjectPair],
     kept: KeptRows,
-    states: Sequence[ObjectPair],
+    states: Sequence[CountedState],
 ) -> List[Comparison]:
     """Compare every row; the counts of the source say which objects are read together."""
     live = context.catalog.run.live

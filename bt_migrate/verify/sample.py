@@ -19,7 +19,7 @@ from bt_migrate.api.btql import Bounds, ids_query
 from bt_migrate.api.transactions import key_number, pagination_key, xact_of
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.estimate import SAMPLE_PLACES
+from bt_migrate.rows.query_counts import IDS_AT_PLACE, SAMPLE_PLACES
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sqlite import id_bytes
 from bt_migrate.verify.lookup import RowLookup
@@ -27,7 +27,6 @@ from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import MATCH, Comparison
 from bt_migrate.verify.sides import ReadSide, read_pair, read_rows
 
-IDS_AT_PLACE = 500  # read with one query
 SEED = b"bt_migrate"  # of the hash that chooses the rows
 
 FormTexts = Dict[str, str]  # row id -> canonical text

@@ -119,10 +119,10 @@ def read_rows(
     for one query, each object that seems empty is read alone.
     """
     ids = list(side.ids)
+    whole = bounds == bounds_of(context.catalog, ROW_KINDS[kind_name])
     bounds = replace(bounds, version=side.version)
     limit = context.catalog.settings.rows(kind_name).fetch_limit
     shown: Set[str] = set()
-    whole = bounds == bounds_of(context.catalog, ROW_KINDS[kind_name])
     expected = context.counted_rows(ids) if whole else None
     if expected is not None:
         # An object that was just counted and has no rows needs no query.

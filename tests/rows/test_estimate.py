@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple
 
 import pytest
 
+from bt_migrate.report.measures import estimate_text
 from bt_migrate.rows.estimate import seconds_at_once
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import Pair, run, runs
+from tests.support.orgs import Pair, is_insert, recorded_pair, report, run, runs
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,98 @@ def test_the_queries_of_a_sampled_verification_are_estimated(pair: Pair, tmp_pat
     assert compared.code == 0, compared.last_words
     sent = [r for r in pair.sandbox.requests if (r.org_name, r.path) == ("acme", "/btql")]
     assert 0.8 < estimated / len(sent) < 1.25, (estimated, len(sent))
+
+
+def fill_two_pages_and_states(org: Any) -> None:
+    """A log of two pages, 30 experiments, and a dataset with a snapshot of its present state, of
+    whose rows an experiment was made.
+    """
+    project = org.create("project", {"name": "Alpha"})["id"]
+    for first in (0, 500, 1_000):
+        rows = [{"id": f"{number:05}", "input": 1} for number in range(first, first + 500)]
+        org.insert("project_logs", project, rows, at=1_760_000_000 + first)
+    dataset = org.create("dataset", {"project_id": project, "name": "cases"})["id"]
+    org.insert("dataset", dataset, [{"id": f"{number:05}", "input": 1} for number in range(60)])
+    made = [
+        {"id": f"of {row['id']}", "input": 1, "origin": origin_of(row, dataset)}
+        for row in org.rows("dataset", dataset)
+    ]
+    snapshot = {"dataset_id": dataset, "name": "now", "xact_id": newest(org, dataset)}
+    org.create("dataset_snapshot", snapshot)
+    for number in range(30):
+        experiment = {"project_id": project, "name": f"e{number:02}"}
+        experiment_id = org.create("experiment", experiment)["id"]
+        org.insert("experiment", experiment_id, [{"id": "a", "input": 1}, {"id": "b", "input": 1}])
+    org.insert("experiment", experiment_id, made)
+
+
+def origin_of(row: Any, dataset: str) -> Dict[str, Any]:
+    version = {"id": row["id"], "_xact_id": row["_xact_id"]}
+    return {"object_type": "dataset", "object_id": dataset, **version}
+
+
+def newest(org: Any, dataset: str) -> Any:
+    return max(row["_xact_id"] for row in org.rows("dataset", dataset))
+
+
+def told(pair: Pair, root: Path, *words: str) -> Dict[str, Any]:
+    """The estimate of a dry run."""
+    end = run(pair.sandbox, root, "--dry-run", *words)
+    assert end.code == 0, end.last_words
+    pair.sandbox.clear_requests()
+    estimate: Dict[str, Any] = report(root)["estimate"]
+    return estimate
+
+
+def sent(pair: Pair) -> Tuple[int, int]:
+    """(queries to the source, inserts)"""
+    requests = pair.sandbox.requests
+    queries = [r for r in requests if (r.org_name, r.path) == ("acme", "/btql")]
+    return len(queries), sum(is_insert(request.path) for request in requests)
+
+
+def all_queries(estimate: Mapping[str, int]) -> int:
+    names = ("validation_queries", "queries", "verification_queries")
+    return sum(estimate[name] for name in names)
+
+
+# An older data plane has no snapshots.
+@pytest.mark.recorded
+@pytest.mark.parametrize("depth", ["--counts", "--sample=100", "--full"])
+def test_as_many_queries_are_sent_as_the_estimate_says(depth: str, tmp_path: Path) -> None:
+    with recorded_pair() as pair:
+        fill_two_pages_and_states(pair.source)
+        estimate = told(pair, tmp_path / "plan", "--verify", depth)
+        moved = run(pair.sandbox, tmp_path / "runs", "--verify", depth)
+        assert moved.code == 0, moved.last_words
+        assert (all_queries(estimate), estimate["inserts"]) == sent(pair)
+
+
+@pytest.mark.recorded
+def test_the_estimate_contains_the_earlier_states_of_datasets(tmp_path: Path) -> None:
+    """Rows are edited, added and deleted between four states; one of them is the present one."""
+    with recorded_pair() as pair:
+        org = pair.source
+        project = org.create("project", {"name": "Alpha"})["id"]
+        dataset = org.create("dataset", {"project_id": project, "name": "cases"})["id"]
+        org.insert("dataset", dataset, [{"id": f"{n:05}", "input": n} for n in range(1_200)])
+        for number in range(4):
+            snapshot = {"dataset_id": dataset, "name": str(number), "xact_id": newest(org, dataset)}
+            org.create("dataset_snapshot", snapshot)
+            org.insert("dataset", dataset, [{"id": f"{number + 9:05}", "_object_delete": True}])
+            changed = [{"id": name, "input": "edited"} for name in ("00001", f"new {number}")]
+            org.insert("dataset", dataset, changed)
+        estimate = told(pair, tmp_path / "plan", "--dataset-versions")
+        states = estimate["earlier_states"]
+        moved = run(pair.sandbox, tmp_path / "runs", "--dataset-versions")
+        assert moved.code == 0, moved.last_words
+        deleted = len(pair.sandbox.deleted)
+        rows = len(pair.sandbox.inserted)
+        assert states == {"states": 4, "rows": rows - 2, "deletes": deleted}
+        without_comparison = all_queries({**estimate, "verification_queries": 0})
+        assert (without_comparison, estimate["inserts"]) == sent(pair)
+        text = "1,206 rows and 4 deletions for 4 earlier states of datasets"
+        assert text in estimate_text(estimate)
 
 
 def test_rows_without_ids_are_not_sampled(pair: Pair, tmp_path: Path) -> None:

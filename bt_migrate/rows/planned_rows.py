@@ -1,0 +1,324 @@
+"""Plans the rows of a copy before anything is written: how many, how large, in which streams.
+
+Rows are counted by aggregate queries. Bytes are estimated from the first rows of a few objects. A
+stream is what the copy reads together: one large object, or several small ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+
+from bt_migrate.api.request import Answer
+from bt_migrate.errors import ApiError
+from bt_migrate.model.findings import FAILURE
+from bt_migrate.model.notes import FindingCounts, stream_findings
+from bt_migrate.model.resource_table import DATASETS
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.display import plural
+from bt_migrate.rows.count import RowCounts, count_objects, count_rows
+from bt_migrate.rows.encode import RowEncoder
+from bt_migrate.rows.facets import asks_for_facets, learn_facets
+from bt_migrate.rows.groups import groups
+from bt_migrate.rows.planned_comparison import is_compared, verification_queries
+from bt_migrate.rows.planned_states import NamedPast, PlannedStates, batch_limits, plan_states
+from bt_migrate.rows.query_counts import facet_queries, inserts, page_rows, pages
+from bt_migrate.rows.read import one_page
+from bt_migrate.rows.streams import RowStream, bounds_of
+from bt_migrate.rows.sync_plan import leave_out_delivered
+
+log = logging.getLogger("bt_migrate.validate")
+
+# How many objects of each kind a dry run samples, those with most rows: a full page of the first
+# one, a short page of the others.
+SAMPLED_OBJECTS = 3
+SHORT_SAMPLE_ROWS = 50
+
+
+@dataclass
+class Sample:
+    """What the first rows of some objects of a kind show.
+
+    `row_bytes`: object id -> mean bytes of a row.
+    """
+
+    rows: int = 0
+    bytes: int = 0
+    attachments: int = 0
+    page_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    findings: List[Dict[str, Any]] = field(default_factory=list)
+    row_bytes: Dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """Returns the mean bytes of a row."""
+        return self.bytes / self.rows if self.rows else 0.0
+
+    @property
+    def row_seconds(self) -> float:
+        """Returns the mean processor seconds for decoding and encoding a row."""
+        return self.cpu_seconds / self.rows if self.rows else 0.0
+
+
+def plan_rows(
+    catalog: Catalog,
+    counts: RowCounts,
+    kind_name: str,
+    objects: Sequence[Dict[str, Any]],
+    past: NamedPast,
+) -> Dict[str, Any]:
+    """Returns the plan for all rows to copy; in a sync, for those that it would send.
+
+    `streams`: each has kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes,
+    import_bytes, queries, inserts. Rows are None if the server does not count. `states`: those of
+    datasets, see `PlannedStates`. `findings`, `attachments`, `page_seconds`, `row_seconds`: from
+    the first rows of as many objects as `samples` says. `verification_queries`: to one side.
+    """
+    count_objects(catalog, counts, kind_name, objects)
+    leave_out_delivered(catalog, counts, kind_name, objects)
+    sample = _sampled(catalog, kind_name, objects)
+    states = _planned_states(catalog, kind_name, objects, past)
+    streams = [
+        _stream(catalog, kind_name, group, sample) for group in _groups(catalog, kind_name, objects)
+    ]
+    text = (kind_name, shown_count(total(streams, "rows")), plural(len(objects), "object"))
+    log.info("rows of %s: %s in %s", *text, extra={"event": "planned_rows"})
+    share = sample.attachments / sample.rows if sample.rows else 0.0
+    return {
+        "streams": streams,
+        "states": asdict(states),
+        "findings": sample.findings,
+        "page_seconds": round(sample.page_seconds, 3),
+        "row_seconds": sample.row_seconds,
+        "samples": len(sample.row_bytes),
+        "attachments": round(share * (total(streams, "rows") or 0)),
+        "verification_queries": verification_queries(
+            catalog,
+            kind_name,
+            _compared_rows(catalog, counts, kind_name, objects),
+            states,
+            past.datasets,
+        ),
+    }
+
+
+def _sampled(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Sample:
+    """Read the first rows of some objects, and set the `bytes` of all of them."""
+    held = [planned["id"] for planned in objects if planned["rows"] != 0]
+    learn_facets(catalog.source, kind_name, held, bounds_of(catalog, ROW_KINDS[kind_name]))
+    sample = _sample(catalog, kind_name, objects)
+    for planned in objects:
+        mean = sample.row_bytes.get(planned["id"], sample.mean)
+        planned["bytes"] = int((planned["rows"] or 0) * mean)
+    return sample
+
+
+def _planned_states(
+    catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], past: NamedPast
+) -> PlannedStates:
+    """Plan the states of datasets, and set `late` of all objects: see `PlannedStates`."""
+    states = PlannedStates()
+    if kind_name == DATASETS.name:
+        states = plan_states(catalog, objects, past)
+    for planned in objects:
+        planned["late"] = states.late.get(planned["id"])
+    return states
+
+
+def _compared_rows(
+    catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
+) -> Dict[str, Optional[int]]:
+    """Returns object -> its rows. Those that a sync would send are not all of them."""
+    if catalog.run.record.round and is_compared(catalog):
+        counted = counts.of(catalog, kind_name, [planned["id"] for planned in objects])
+        return {object_id: count.rows for object_id, count in counted.items()}
+    return {planned["id"]: planned["rows"] for planned in objects}
+
+
+def objects_counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Returns {project, id, name, rows} of the objects whose rows were counted."""
+    return [
+        {**_named(planned), "rows": planned["rows"]}
+        for planned in objects
+        if planned["rows"] is not None
+    ]
+
+
+def _named(planned: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: planned[name] for name in ("project", "id", "name")}
+
+
+# -- sampling
+
+
+def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Sample:
+    """Read and encode the first rows of the objects with most rows."""
+    sample = Sample()
+    encoder = RowEncoder(catalog, ROW_KINDS[kind_name])
+    with_rows = [planned for planned in objects if planned["rows"] != 0]
+    largest = sorted(with_rows, key=lambda planned: -(planned["rows"] or 0))
+    count = SAMPLED_OBJECTS if catalog.settings.dry_run else 1
+    limit = catalog.settings.rows(kind_name).fetch_limit
+    for planned in largest[:count]:
+        started = time.monotonic()
+        started_cpu = time.thread_time()
+        try:
+            answer = one_page(
+                catalog.source,
+                kind_name,
+                planned["id"],
+                bounds_of(catalog, ROW_KINDS[kind_name]),
+                limit,
+            )
+        except ApiError as error:
+            log.info("%s %r: rows were not sampled: %s", kind_name, planned["name"], error)
+        else:
+            sample.page_seconds = max(sample.page_seconds, time.monotonic() - started)
+            _add_page(sample, encoder, kind_name, planned, answer)
+            sample.cpu_seconds += time.thread_time() - started_cpu
+        limit = SHORT_SAMPLE_ROWS
+    return sample
+
+
+def _add_page(
+    sample: Sample,
+    encoder: RowEncoder,
+    kind_name: str,
+    planned: Dict[str, Any],
+    answer: Answer,
+) -> None:
+    notes = FindingCounts()
+    rows = [
+        encoder.encoded(row, planned["id"], notes, plain=answer.plain)[0] for row in answer.json
+    ]
+    for row in rows:
+        encoder.note_left_out(row, notes)
+    size = sum(len(row.body) for row in rows)
+    size += sum(len(content) for row in rows for _, _, content in row.spills)
+    sample.row_bytes[planned["id"]] = size / len(rows) if rows else 0.0
+    sample.rows += len(rows)
+    sample.bytes += size
+    sample.attachments += sum(len(row.attachments) for row in rows)
+    header = {**planned, "kind": kind_name, "source_id": planned["id"]}
+    for record in stream_findings(header, notes.records()):
+        # A failure is not reported yet: the object that the row refers to may still be created.
+        if record["severity"] != FAILURE:
+            sample.findings.append({**record, "sampled": len(rows)})
+
+
+# -- streams
+
+
+def _groups(
+    catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]
+) -> List[List[Dict[str, Any]]]:
+    """Returns the objects in the groups in which the copy reads them."""
+    by_id = {planned["id"]: planned for planned in objects}
+    kind = ROW_KINDS[kind_name]
+    streams = [
+        RowStream(
+            kind,
+            planned["project"],
+            planned["id"],
+            planned["dest_id"],
+            planned["name"],
+            not planned["dest_id"],
+            rows=planned["rows"],
+        )
+        for planned in objects
+    ]
+    return [
+        [by_id[stream.source_id] for stream in group]
+        for group in groups(streams, catalog.settings.read_streams)
+    ]
+
+
+class StreamSize(NamedTuple):
+    """How much a stream has, and how much of it the destination lacks."""
+
+    rows: Optional[int]
+    row_bytes: int
+    new_rows: int
+    new_bytes: int
+
+
+def _size(
+    catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]], sample: Sample
+) -> StreamSize:
+    """Returns the sum over the objects, or, if one was not counted, a count of all together."""
+    if all(planned["rows"] is not None for planned in group):
+        return StreamSize(
+            sum(planned["rows"] for planned in group),
+            sum(planned["bytes"] for planned in group),
+            sum(map(_new_rows, group)),
+            sum(_new_bytes(planned) for planned in group),
+        )
+    rows = count_rows(catalog, kind_name, [planned["id"] for planned in group])
+    new_rows = max(0, (rows or 0) - sum(planned["rows_there"] or 0 for planned in group))
+    row_bytes = int((rows or 0) * sample.mean)
+    return StreamSize(rows, row_bytes, new_rows, int(new_rows * sample.mean))
+
+
+def _stream(
+    catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]], sample: Sample
+) -> Dict[str, Any]:
+    size = _size(catalog, kind_name, group, sample)
+    limits = batch_limits(catalog, kind_name)
+    share = size.new_rows / size.rows if size.rows else 0.0
+    new = [rows * share for rows in page_rows(size.rows or 0, limits.page_rows)]
+    shown = ("rows", "rows_there", "bytes")
+    return {
+        "kind": kind_name,
+        "objects": [
+            {**_named(planned), **{name: planned[name] for name in shown}} for planned in group
+        ],
+        "rows": size.rows,
+        "bytes": size.row_bytes,
+        "import_bytes": size.new_bytes,
+        "queries": _queries(catalog, kind_name, group, size.rows),
+        "inserts": inserts(new, size.new_bytes / max(1, size.new_rows), limits),
+    }
+
+
+def _queries(
+    catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]], rows: Optional[int]
+) -> int:
+    """Returns the queries for the rows of a stream, and for those that the destination has."""
+    limit = batch_limits(catalog, kind_name).page_rows
+    read = sum(planned.get("rows_read") or 0 for planned in group) or rows or 0
+    there = sum(planned["rows_there"] or 0 for planned in group if planned["dest_id"])
+    with_facets = [
+        planned["rows"] or 0
+        for planned in group
+        if asks_for_facets(catalog.source, kind_name, [planned["id"]])
+    ]
+    return (
+        pages(read, limit)
+        + (facet_queries(sum(with_facets), limit) if with_facets else 0)
+        + (pages(there, limit) if there else 0)
+    )
+
+
+def _new_rows(planned: Mapping[str, Any]) -> int:
+    """Returns how many rows of an object the destination lacks once it has the earlier states."""
+    new: int = max(0, planned["rows"] - (planned["rows_there"] or 0))
+    return new if planned["late"] is None else min(new, planned["late"])
+
+
+def _new_bytes(planned: Mapping[str, Any]) -> int:
+    rows = planned["rows"]
+    return int(planned["bytes"] * _new_rows(planned) / rows) if rows else 0
+
+
+def total(streams: Iterable[Dict[str, Any]], name: str) -> Optional[int]:
+    """Returns the sum of the known values, None if none is known."""
+    values = [stream[name] for stream in streams if stream[name] is not None]
+    return sum(values) if values else None
+
+
+def shown_count(count: Optional[int]) -> str:
+    return "an unknown number" if count is None else f"{count:,}"
