@@ -1,13 +1,87 @@
-"""What a start does once all is delivered: rows that are not shown, attachments that are wrong."""
+"""What a start does once all is delivered: finds objects and rows that are not there, attachments
+that are wrong.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
+from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration
+from bt_migrate.model.findings import finding
+from bt_migrate.model.outcomes import CREATED, FAILED
+from bt_migrate.model.resource import OWNER
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import BY_NAME, is_of_organization
+from bt_migrate.objects.catalog import Catalog, catalog_by_natural_key
+from bt_migrate.rows.assignments import seconds_until_shown
 from bt_migrate.rows.confirm import confirm_deliveries
+from bt_migrate.rows.read import looks
+from bt_migrate.state.object_file import ObjectOutcome
+from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.records import json_of
 from bt_migrate.state.wrong_attachments import read_wrong, write_wrong
+
+NOT_LISTED = "the destination confirmed that it was created, and does not list it"
+
+
+class CreatedObject(NamedTuple):
+    """An object that this sync created."""
+
+    states: ObjectStates
+    source_id: str
+    entry: ObjectOutcome
+
+
+def confirm_objects(migration: Migration) -> None:
+    """Fail the objects that a sync created and that the destination does not list.
+
+    Later syncs would take them for deleted there. Costs a list for each kind and project in which
+    objects were created. The first copy is compared as a whole.
+    """
+    run, catalog = migration.run, migration.catalog
+    absent = [
+        CreatedObject(states, source_id, entry)
+        for states in run.all_objects()
+        if run.record.round and states.round == run.record.round
+        for source_id, entry in states.outcomes.items()
+        if entry.outcome == CREATED and entry.dest_id
+    ]
+    for _ in looks(catalog.dest, seconds_until_shown(catalog)) if absent else ():
+        now = catalog_by_natural_key(catalog.source, catalog.dest, run, migration.settings)
+        absent = [created for created in absent if not _is_listed(catalog, now, created)]
+        if not absent:
+            break
+    for created in absent:
+        _note_not_listed(created)
+
+
+def _is_listed(catalog: Catalog, now: Catalog, created: CreatedObject) -> bool:
+    """Whether the lists of `now` show the object. A list that is refused proves nothing."""
+    resource = BY_NAME[created.states.resource]
+    if resource.scope == OWNER or resource.part_of:
+        return True
+    try:
+        project = ""
+        if not is_of_organization(resource):
+            source = catalog.lists.source_object(resource, created.source_id) or {}
+            project = catalog.targets.resolve((PROJECTS.name,), source.get("project_id", "")) or ""
+        return now.index.object(resource, project, created.entry.dest_id) is not None
+    except ApiError:
+        return True
+
+
+def _note_not_listed(created: CreatedObject) -> None:
+    """Record the object as failed and without counterpart, so that the next sync creates it."""
+    states, source_id, entry = created
+    states.record(source_id, replace(entry, outcome=FAILED, dest_id="", reason=NOT_LISTED))
+    facts = {"resource": states.resource, "id": source_id, "project": states.project}
+    lost = finding("not_created", **facts, name=entry.name, detail=NOT_LISTED)
+    states.note(source_id, [*states.findings.get(source_id, ()), lost])
+    for records in (states.deferred, states.left_out, states.fingerprints):
+        records.pop(source_id, None)
+    states.save()
 
 
 def confirm_rows(migration: Migration) -> None:

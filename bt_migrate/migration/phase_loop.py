@@ -15,7 +15,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.deleted import refuse_deleted
-from bt_migrate.migration.delivered import confirm_rows, upload_again
+from bt_migrate.migration.delivered import confirm_objects, confirm_rows, upload_again
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import (
@@ -319,6 +319,7 @@ class PhaseLoop:
         if any(name != VERIFY for name in (self._names if last else self._ended)):
             finish_waiting(self._migration, last=last)
             if last and not self._migration.settings.dry_run:
+                confirm_objects(self._migration)
                 confirm_rows(self._migration)
                 upload_again(self._migration)
         self._completed = last

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import uuid
 from pathlib import Path
 from typing import Iterator, List, Optional
 
 import pytest
 
 from bt_migrate.phases.accept import main as accept
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Incoming
 from tests.support.dropping import Dropping
 from tests.support.orgs import AtRequest, Ended, ended, findings, is_insert, report, started
 from tests.support.row_runs import WRITE, World
@@ -16,6 +20,7 @@ from tests.support.syncs import (
     DATASET,
     EXPERIMENT,
     LOGS,
+    add_prompt,
     equal,
     first_sync,
     holder,
@@ -188,3 +193,24 @@ def test_a_delete_that_is_confirmed_and_not_done_is_told(times: Optional[int], w
         dropping.stop()
     assert (night(w, *deletes).code, equal(w)) == (0, True)
     assert findings(w.root, "row_not_deleted") == []
+
+
+def test_an_object_that_is_confirmed_and_not_kept_is_created_again(w: World) -> None:
+    watch = w.sandbox.intercept
+    assert watch is not None
+
+    def answer(request: Incoming) -> Optional[Answer]:
+        if (request.method, request.path) != ("POST", "/v1/prompt"):
+            return watch(request)
+        made = {"id": str(uuid.uuid4()), "created": w.sandbox.clock.timestamp()}
+        return Answer(200, json.dumps({**json.loads(request.body), **made}).encode())
+
+    add_prompt(w)
+    w.sandbox.intercept = answer
+    assert (night(w).code, w.dest.objects("prompt")) == (1, [])
+    (problem,) = report(w.root)["problems"]
+    assert (problem["name"], problem["outcome"]) == ("Ask", "failed")
+    assert "does not list it" in problem["reason"]
+    w.sandbox.intercept = watch
+    assert [night(w).code for _ in range(2)] == [0, 0]
+    assert [obj["name"] for obj in w.dest.objects("prompt")] == ["Ask"]
