@@ -21,14 +21,18 @@ class Histories:
     continued: Set[str] = field(default_factory=set)
     # what objects wait for of which no version is written yet
     waiting: Dict[str, List[Unresolved]] = field(default_factory=dict)
+    # objects whose newer versions are not written: somebody changed the destination's object
+    left_behind: Set[str] = field(default_factory=set)
     # why a version could not be written
     failures: Dict[str, str] = field(default_factory=dict)
     # findings about earlier versions
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
 
     def lack_versions(self, source_id: str) -> bool:
-        """Whether versions of the object are missing in the destination and can still come."""
-        return source_id in self.failures or source_id in self.waiting
+        """Whether the destination lacks newer versions of the object."""
+        return any(
+            source_id in objects for objects in (self.failures, self.waiting, self.left_behind)
+        )
 
     def findings_only_earlier(
         self, source_id: str, latest: List[Dict[str, Any]]

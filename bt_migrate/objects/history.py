@@ -26,10 +26,10 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
 from bt_migrate.objects.history_waits import needed_first
 from bt_migrate.objects.pins import pairs_of_versions, read_version_lists
-from bt_migrate.objects.plan import counterpart, holder_of_slug, may_rename
+from bt_migrate.objects.plan import counterpart, holder_of_slug, is_as_begun, may_rename
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import note_former, policy_of
-from bt_migrate.objects.version_content import holds_begun_version, source_digest
+from bt_migrate.objects.version_content import source_digest
 from bt_migrate.objects.write_versions import History, Version, VersionWriter
 from bt_migrate.report.display import plural
 from bt_migrate.state.object_file import Intention
@@ -185,7 +185,10 @@ def _continued(
         pairs = map_versions(catalog, resource, item, source, existing)
         missing = source[max(pairs) + 1 :] if pairs else []
     _note_left(catalog, resource, item)
-    if not missing or not _may_write(catalog, resource, item, existing):
+    if not missing:
+        return None
+    if not _may_write(catalog, resource, item, existing):
+        catalog.histories.left_behind.add(item.source["id"])
         return None
     return History(resource, item, missing, existing)
 
@@ -210,7 +213,7 @@ def map_versions(
     existing: Mapping[str, Any],
 ) -> Dict[int, int]:
     """Map versions that both sides have. Returns position in `source` -> in the destination."""
-    begun = holds_begun_version(resource, item.states, item.source["id"], existing)
+    begun = is_as_begun(catalog, resource, item, existing)
     lists = catalog.histories.dest
     dest = lists.contents(resource, existing, catalog.settings.history)
     pairs = pairs_of_versions(catalog, resource, source, dest, newest_first=not begun)
@@ -226,7 +229,7 @@ def _may_write(
     """Whether the object is as this tool left it, or --on-conflict lets it be overwritten."""
     source_id = item.source["id"]
     policy = policy_of(catalog, resource)
-    if policy == UPDATE_POLICY or holds_begun_version(resource, item.states, source_id, existing):
+    if policy == UPDATE_POLICY or is_as_begun(catalog, resource, item, existing):
         return True
     before = catalog.earlier.fingerprints(resource, source_id)
     is_as_left = before is not None and before[1] == fingerprint(resource, existing)

@@ -70,6 +70,7 @@ class EarlierRuns:
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
     _created: Optional[Dict[str, Set[str]]] = None
+    _begun: Optional[Dict[Tuple[str, str], Set[str]]] = None
     _dest_ids: Optional[Dict[str, Dict[str, str]]] = None
     _versions: Optional[List[VersionMapping]] = None
     _not_taken: Optional[Dict[str, Set[str]]] = None
@@ -150,6 +151,20 @@ class EarlierRuns:
         with self.lock:
             self._read()
             return (resource_name, source_id) in self._left_out
+
+    def begun_versions(self, resource_name: str, source_id: str) -> Set[str]:
+        """Returns digests of the versions that earlier runs, which failed or were killed, wrote or
+        were about to write.
+        """
+        with self.lock:
+            if self._begun is None:
+                self._begun = defaultdict(set)
+                for run in readable_runs_in(self.run.path.parent):
+                    if run.same_pair(self.run.record, dry_run=False) and not run.record.undone:
+                        for states in run.all_objects():
+                            for begun_id, digests in states.begun_versions.items():
+                                self._begun[states.resource, begun_id].update(digests)
+            return self._begun[resource_name, source_id]
 
     def created(self, resource_name: str) -> Set[str]:
         """Returns the destination ids of the objects that this run and earlier ones created."""

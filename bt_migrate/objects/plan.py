@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.model.findings import FAILURE
@@ -44,7 +44,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.objects.proof import is_left_by_killed_process
 from bt_migrate.objects.update import decided, fingerprints_of, policy_of, words_to_activate
-from bt_migrate.objects.version_content import holds_begun_version
+from bt_migrate.objects.version_content import dest_digest, holds_begun_version
 from bt_migrate.state.object_file import Intention
 
 DELETED_THERE = "deleted in the destination"
@@ -134,12 +134,29 @@ def _is_left_by_killed_process(
     return is_left_by_killed_process(intent, now, existing)
 
 
+def is_as_begun(
+    catalog: Catalog, resource: Resource, item: PlannedObject, existing: Mapping[str, Any]
+) -> bool:
+    """Whether the destination's object is as this tool left it while it wrote its versions: in this
+    run, or in an earlier one after which no run completed the object.
+    """
+    source_id = item.source["id"]
+    if holds_begun_version(resource, item.states, source_id, existing):
+        return True
+    has_versions = resource.versioned and catalog.settings.history and existing
+    if not has_versions or catalog.earlier.fingerprints(resource, source_id):
+        return False
+    return dest_digest(resource, existing) in catalog.earlier.begun_versions(
+        resource.name, source_id
+    )
+
+
 def is_incomplete(
     catalog: Catalog, resource: Resource, item: PlannedObject, action: Action
 ) -> bool:
     """Whether this tool wrote the object without some references, and nobody changed it since."""
     source_id = item.source["id"]
-    if holds_begun_version(resource, item.states, source_id, action.existing):
+    if is_as_begun(catalog, resource, item, action.existing):
         return True
     incomplete_id = catalog.earlier.incomplete(resource.name, source_id)
     if incomplete_id is not None and incomplete_id == action.dest_id:

@@ -5,6 +5,7 @@ never changed.
 from __future__ import annotations
 
 import shlex
+import signal
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -12,7 +13,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
-from tests.support.orgs import Ended, Pair, findings, report, run, runs
+from tests.support.orgs import AtRequest, Ended, Pair, findings, report, run, run_with, runs
 from tests.support.pinned import histories, pinned_pair, text
 from tests.support.undoing import undo
 
@@ -200,6 +201,51 @@ def test_versions_that_were_written_before_their_object_waits_are_continued_or_u
             return
         follow(pair, root, second)
         assert histories(pair.dest) == histories(pair.source)
+
+
+@pytest.mark.parametrize("ending", ["refused", pytest.param("killed", marks=LONG)])
+def test_versions_that_another_run_left_unfinished_are_continued(
+    ending: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    with pinned_pair() as pair:
+        used = tool(pair, "used", text(0))
+        asks = prompt(pair, "asks", text(1))
+        newest = pair.source.patch("prompt", asks, {"prompt_data": uses({"id": used})})["_xact_id"]
+        prompt(pair, "pins", uses({"id": asks, "version": newest}))
+        if ending == "killed":
+            writes = lambda _, path: path.startswith(("/v1/prompt", "/v1/function"))  # noqa: E731
+            kill = AtRequest(9, "after", signal.SIGKILL, writes)
+            assert run_with(pair, root, kill, *ALL).code == -signal.SIGKILL
+        else:
+            fault = {"status": 400, "body": "no"}
+            pair.sandbox.faults.add(
+                Fault("status", "globex", "POST", "^/v1/function", None, **fault)
+            )
+            assert run(pair.sandbox, root, *ALL, program="migrate_definitions").code == 1
+            pair.sandbox.faults.clear()
+        part = run(pair.sandbox, root, *ONLY_PROMPTS, program="migrate_definitions")
+        assert ("pins" in slugs(pair.dest), part.code) == (False, 1), part.out
+        done = run(pair.sandbox, root, *ALL)
+        assert (done.code, histories(pair.dest)) == (0, histories(pair.source)), done.out
+
+
+def test_a_version_that_is_not_written_over_an_edit_is_not_mistaken_for_an_earlier_one(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "runs"
+    with pinned_pair() as pair:
+        asks = prompt(pair, "asks", text(1))
+        assert run(pair.sandbox, root, *ALL).code == 0
+        (there,) = [obj for obj in pair.dest.objects("prompt") if obj["slug"] == "asks"]
+        pair.dest.patch("prompt", there["id"], {"description": "by a person"})
+        newest = pair.source.patch("prompt", asks, {"prompt_data": text(2)})["_xact_id"]
+        prompt(pair, "pins", uses({"id": asks, "version": newest}))
+        done = run(pair.sandbox, root, *ALL, "--since-last")
+        (pins,) = [obj for obj in pair.dest.objects("prompt") if obj["slug"] == "pins"]
+        used = pins["prompt_data"]["tool_functions"]
+        assert (done.code, used) == (1, [{"type": "function", "id": there["id"]}]), done.out
+        assert "pins" in {found["name"] for found in findings(root, "version_pin_removed")}
 
 
 def test_a_tool_whose_first_version_cannot_move_is_written_before_what_uses_it(
