@@ -112,7 +112,11 @@ def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
     again = run.record.undone is not None
     ahead_s = dest.clock.earliest_s() - time.time()
     began = instant(run.record.created).timestamp() + ahead_s - CLOCKS_SLACK_S
-    return UndoContext(dest, run, settings, lists, began, written_until, again=again)
+    started = max([run.record.created, *(session.started for session in run.record.sessions)])
+    last_start = instant(started).timestamp() + ahead_s
+    return UndoContext(
+        dest, run, settings, lists, began, written_until, last_start=last_start, again=again
+    )
 
 
 def _begin(run: RunDirectory) -> None:

@@ -137,7 +137,8 @@ class UndoContext:
     """Everything an undo needs. `remaining` collects lines about what stays.
 
     `began` and `written_until`: unix seconds of the destination's clock; the run wrote nothing
-    before the first and after the second. `again`: an earlier undo of the run deleted some of it
+    before the first and after the second. `last_start`: when its last start began. `again`: an
+    earlier undo of the run deleted some of it
     already. `deleted`: a kind of object or of rows -> how many are or would be deleted.
     """
 
@@ -147,6 +148,7 @@ class UndoContext:
     lists: DestLists
     began: float
     written_until: float
+    last_start: float
     again: bool = False
     remaining: List[str] = field(default_factory=list)
     deleted: Counter[str] = field(default_factory=Counter)

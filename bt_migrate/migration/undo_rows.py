@@ -12,7 +12,9 @@ from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, UndoContext
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
+from bt_migrate.objects.proof import created_seconds
 from bt_migrate.report.display import plural, quoted
+from bt_migrate.rows.decide import is_as_inserted
 from bt_migrate.rows.facets import learn_facets
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import RowSelection, pages
@@ -22,6 +24,8 @@ from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
 MOST_REFUSED = 100_000
+# between the clocks of source and destination
+SAME_MOMENT_S = 2.0
 
 
 def streams_to_undo(
@@ -189,7 +193,8 @@ def _are_ours(
     """Yields for each row of an unknown transaction whether the run wrote it last.
 
     The content that was sent proves it. Time, which may be a gateway's, decides only about a row of
-    a copy that was killed, or one that was delivered and of which nothing else is known.
+    a copy that was killed, or one that was delivered and of which nothing else is known; and only
+    if nobody wrote to it since it was inserted, and it was created before the last start.
     """
     ids = [row["id"] for row in rows]
     sent: Dict[str, Tuple[bytes, int]] = {}
@@ -205,7 +210,9 @@ def _are_ours(
         elif stream and stream.copied and delivered.get(row["id"], -1):
             yield False
         else:
-            yield xact_seconds(xact_of(row.get("_xact_id"))) <= context.written_until
+            in_time = xact_seconds(xact_of(row.get("_xact_id"))) <= context.written_until
+            is_older = created_seconds(row) <= context.last_start + SAME_MOMENT_S
+            yield in_time and is_older and is_as_inserted(row)
 
 
 def _digests(sent: bytes) -> Tuple[bytes, bytes]:

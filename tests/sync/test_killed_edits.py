@@ -6,6 +6,7 @@ The same command goes on: the edit stays, it is reported, and everything else ar
 from __future__ import annotations
 
 import signal
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -16,6 +17,7 @@ from tests.migration.test_dropped_states import drop_row
 from tests.support.orgs import AtRequest, Json, findings, is_insert, run, run_with, tiny_pair
 from tests.support.sharding import move_objects, plan
 from tests.support.syncs import DATASET, LOGS, later, living, merge, twin
+from tests.support.undoing import undo
 
 BATCHES = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10", "MIGRATION_MAX_CONCURRENT": "1"}
 PAGES = {**BATCHES, "MIGRATION_EVENTS_FETCH_LIMIT": "20"}
@@ -31,10 +33,10 @@ def newest(org: Any, kind: str, holder: str) -> Json:
     return max(org.rows(kind, holder), key=lambda row: (row["_xact_id"], row["_pagination_key"]))
 
 
-def edit(org: Any, kind: str, holder: str, row_id: str = "") -> Json:
+def edit(org: Any, kind: str, holder: str, row_id: str = "", **fields: Any) -> Json:
     """A person adds to a row, by default the one that was written last. Returns that row."""
     row_id = row_id or newest(org, kind, holder)["id"]
-    merge(org, kind, holder, [{"id": row_id, "metadata": THEIRS}])
+    merge(org, kind, holder, [{"id": row_id, "metadata": THEIRS, **fields}])
     return newest(org, kind, holder)
 
 
@@ -150,3 +152,18 @@ def test_a_rename_between_a_kill_and_the_next_start_is_kept(
             end = run(pair.sandbox, root, *args)
             names = {found["id"]: found["name"] for found in pair.dest.objects("project")}
             assert (end.code, names[project], len(names)) == (1, "by a person", 2), end.last_words
+
+
+@pytest.mark.usefixtures("data_plane")
+@pytest.mark.parametrize(("at", "row_id"), [(1, ""), (4, ""), (4, "theirs")])
+def test_an_undo_after_a_kill_leaves_rows_of_a_person(at: int, row_id: str, tmp_path: Path) -> None:
+    """The person edits a row, or adds one, in the minutes in which the run may still write."""
+    with living(tmp_path, rows=60) as w:
+        killed(w, w.root, at, "--resources", "datasets", **PAGES)
+        dataset = w.dest.objects("dataset")[0]["id"]
+        minute_later = datetime.fromtimestamp(w.sandbox.clock.seconds() + 60, timezone.utc)
+        fields = {"created": minute_later.isoformat()} if row_id else {}
+        theirs = edit(w.dest, DATASET, dataset, row_id, **fields)
+        end = undo(w, w.root, "--yes")
+        assert (end.code, edited(w.dest, DATASET, dataset)) == (1, [theirs]), end.out
+        assert "holds rows that others wrote" in end.out
