@@ -88,6 +88,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, JsonField]] = {
             'of a finished run: status in its last report, "" if there is none',
         ),
         "command": JsonField("string", "program that is running, or that created the run"),
+        "dry_run": JsonField("boolean", "whether it only planned"),
         "source": JsonField("string", "name of the organization"),
         "dest": JsonField("string", "name of the organization"),
         "window": JsonField("window", "`created_after`, `created_before`"),

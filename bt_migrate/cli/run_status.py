@@ -68,6 +68,7 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
         "state": state,
         "result": _reported(path) if state == FINISHED else "",
         "command": live_status.get("command") or run.record.command,
+        "dry_run": run.record.dry_run,
         "source": run.record.source.org_name,
         "dest": run.record.dest.org_name,
         "window": window_of(run),

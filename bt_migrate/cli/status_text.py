@@ -81,7 +81,8 @@ def state_text(status: Mapping[str, Any]) -> str:
 
 def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     sides = f"{shown(status['source'])} -> {shown(status['dest'])}"
-    yield f"run {status['run']}: {state_text(status)}; {sides}"
+    kind = "dry run" if status["dry_run"] else "run"
+    yield f"{kind} {status['run']}: {state_text(status)}; {sides}"
     window = status["window"]
     if window["created_after"] or window["created_before"]:
         begin = window["created_after"] or "the beginning"

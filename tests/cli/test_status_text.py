@@ -45,6 +45,7 @@ def status(count: int, **changes: Any) -> Dict[str, Any]:
         "run": "/runs/1",
         "state": "finished",
         "result": "completed",
+        "dry_run": False,
         "source": "acme",
         "dest": "globex",
         "command": "migrate-all",
@@ -162,6 +163,11 @@ def test_a_comparison_shows_what_it_compares_and_why_it_waits() -> None:
     # Between two kinds of work, the rows of the copy are not those of an undo.
     undoing = {**status(8, **RUNNING, work={**work, "unit": ""}), "command": "undo"}
     assert [line for line in status_lines(undoing, NOW) if line.startswith("rows: ")] == []
+
+
+def test_a_dry_run_is_not_taken_for_a_move() -> None:
+    lines = status_lines(status(0, dry_run=True), NOW)
+    assert lines[0] == "dry run /runs/1: finished; acme -> globex"
 
 
 # -- several runs

@@ -108,7 +108,7 @@ SIDE = {
 }  # fmt: skip
 RUNNING: Dict[str, Any] = {
     "run": "checkpoints/20260115_113000", "state": "running", "result": "",
-    "command": "migrate-all",
+    "command": "migrate-all", "dry_run": False,
     "source": "acme", "dest": "globex", "window": {"created_after": None, "created_before": None},
     "process": {"pid": 7, "host": "vm", "started": "2026-01-15T11:30:00.1Z", "updated": ""},
     "phases_done": [], "undone": None, "verification": "", "lag": None,
