@@ -87,8 +87,8 @@ def test_max_concurrent_can_be_lowered_and_not_raised_above_its_start(
     root = tmp_path / "runs"
     pair.sandbox.latency = {"insert": 0.05}
     with held_at(pair, root, 4) as (process, gate):
-        control(pair, root, "set", "max-concurrent=50")
-        until(lambda: "control: max-concurrent=50" in "".join(process.stderr.readline()))
+        raised = shell(pair, "control", root, "set", "max-concurrent=50")
+        assert (raised.returncode, "was started with 3" in raised.stderr) == (2, True)
         assert told(root)["sides"]["destination"]["max_concurrent"] == 3
         control(pair, root, "pause")
         control(pair, root, "set", "max-concurrent=1")
