@@ -85,7 +85,9 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
             ]
             ours = [(merge.row, xact) for merge, xact in merged if merge.is_ours]
             records = [(row.object_id, row.id, xact) for row, xact in ours]
-            seen.record_merged(records, confirm=state.sync.round > 0)
+            # Only a sync of this run looks whether the destination shows them.
+            of_this_run = catalog.run.path in state.path.parents
+            seen.record_merged(records, confirm=of_this_run and catalog.run.record.round > 0)
             _note_unpinned(state, [merge for merge, _ in merged if merge.unpinned])
             seen.forget_deferred([key for merge, _ in merged for key in merge.keys])
         state.waiting = len(seen.deferred())
