@@ -18,11 +18,19 @@ class Dropping:
     `dropped`: (row id, was it a deletion) of each write that was dropped.
     """
 
-    def __init__(self, w: World, row_ids: Collection[str], times: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        w: World,
+        row_ids: Collection[str],
+        times: Optional[int] = None,
+        *,
+        only_merges: bool = False,
+    ) -> None:
         self.dropped: List[Tuple[str, bool]] = []
         self._sandbox = w.sandbox
         self._row_ids = frozenset(row_ids)
         self._times = times
+        self._only_merges = only_merges
         self._before = w.sandbox.intercept
         w.sandbox.intercept = self._answer
 
@@ -40,6 +48,7 @@ class Dropping:
 
     def _drops(self, row: Any) -> bool:
         drops = row["id"] in self._row_ids and "comment" not in row
+        drops = drops and (bool(row.get("_is_merge")) or not self._only_merges)
         if not drops or (self._times is not None and len(self.dropped) >= self._times):
             return False
         self.dropped.append((row["id"], bool(row.get("_object_delete"))))

@@ -214,3 +214,17 @@ def test_an_object_that_is_confirmed_and_not_kept_is_created_again(w: World) -> 
     w.sandbox.intercept = watch
     assert [night(w).code for _ in range(2)] == [0, 0]
     assert [obj["name"] for obj in w.dest.objects("prompt")] == ["Ask"]
+
+
+@pytest.mark.recorded  # without transactions, a merge is not told from the row before it
+def test_a_reference_that_was_added_and_dropped_is_added_again(w: World) -> None:
+    body = {"project_id": w.project, "name": "late"}
+    made = w.source.create("experiment", body)["id"]
+    w.source.insert(EXPERIMENT, made, [row("e")])
+    origin = {"object_type": "experiment", "object_id": made, "id": "e"}
+    w.source.insert(DATASET, holder(w, DATASET), [row("a", origin=origin)])
+    dropping = Dropping(w, {"a"}, times=1, only_merges=True)
+    end = night(w)
+    assert (end.code, dropping.dropped) == (0, [("a", False)]), end.last_words
+    (there_,) = [row_ for row_ in w.dest.rows(DATASET, twin(w, DATASET)) if row_["id"] == "a"]
+    assert there_["origin"]["object_id"] == w.twin(EXPERIMENT, made)
