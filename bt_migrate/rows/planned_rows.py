@@ -120,12 +120,18 @@ def _sampled(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]
 def _planned_states(
     catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], past: NamedPast
 ) -> PlannedStates:
-    """Plan the states of datasets, and set `late` of all objects: see `PlannedStates`."""
+    """Plan the states of datasets, and set `late` of all objects: see `PlannedStates`.
+
+    In a sync, `rows` are those that it sends besides the ones of the states.
+    """
     states = PlannedStates()
     if kind_name == DATASETS.name:
         states = plan_states(catalog, objects, past)
     for planned in objects:
-        planned["late"] = states.late.get(planned["id"])
+        late = planned["late"] = states.late.get(planned["id"])
+        if catalog.run.record.round and late is not None and late < (planned["rows"] or 0):
+            planned["bytes"] = planned["bytes"] * late // planned["rows"]
+            planned["rows"] = late
     return states
 
 

@@ -158,6 +158,33 @@ def test_the_estimate_contains_the_earlier_states_of_datasets(tmp_path: Path) ->
         assert text in estimate_text(estimate)
 
 
+@pytest.mark.recorded
+def test_a_sync_sends_the_rows_that_its_dry_run_counts_for_a_new_state(tmp_path: Path) -> None:
+    """A snapshot was made between two edits, so that some rows are sent twice."""
+    words = ("--since-last", "--dataset-versions")
+    with recorded_pair() as pair:
+        org = pair.source
+        project = org.create("project", {"name": "Alpha"})["id"]
+        dataset = org.create("dataset", {"project_id": project, "name": "cases"})["id"]
+        org.insert("dataset", dataset, [{"id": f"{n:05}", "input": n} for n in range(100)])
+        assert run(pair.sandbox, tmp_path / "runs", *words).code == 0
+        pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3_600)
+        edited = [{"id": f"{number:05}", "input": "edited"} for number in range(10)]
+        org.insert("dataset", dataset, [*edited, {"id": "new", "input": 1}])
+        snapshot = {"dataset_id": dataset, "name": "later", "xact_id": newest(org, dataset)}
+        org.create("dataset_snapshot", snapshot)
+        org.insert("dataset", dataset, [{**row, "input": "edited again"} for row in edited[:5]])
+        estimate = told(pair, tmp_path / "runs", *words)
+        pair.sandbox.sent.clear()
+        end = run(pair.sandbox, tmp_path / "runs", *words)
+        assert end.code == 0, end.last_words
+        assert estimate["earlier_states"] == {"states": 1, "rows": 11, "deletes": 0}
+        assert (estimate["rows"] + 11, estimate["inserts"]) == (
+            len(pair.sandbox.sent),
+            sent(pair)[1],
+        )
+
+
 def test_rows_without_ids_are_not_sampled(pair: Pair, tmp_path: Path) -> None:
     rows = Answer(200, json.dumps({"data": [{"_pagination_key": f"p{1:020}"}]}).encode())
     pair.sandbox.refuse = lambda method, path, raw: rows if b"select: *" in raw else None
