@@ -104,8 +104,7 @@ class RowDecider:
     ) -> Iterator[EncodedRow]:
         """Yields what is written to an object some of whose rows are in the destination already.
 
-        `rewritten`: digests of rows that somebody may have changed in the destination since this
-        tool wrote them.
+        `rewritten`: digests of rows that may have been changed there since this tool wrote them.
         """
         member = self._members[object_id]
         counts, notes = end.of(object_id)
@@ -117,6 +116,7 @@ class RowDecider:
         judged = self._judged_all(object_id, new_rows, held)
         # Pending references of found rows: an earlier run may have left them unresolved.
         waiting: List[DeferredReference] = []
+        equal: List[Tuple[str, str, bytes]] = []
         for row, encoded, out in new_rows:
             verdict = judged.get(row["id"])
             if verdict != DIFFERS and row["id"] in rewritten and row["id"] not in before:
@@ -133,13 +133,12 @@ class RowDecider:
             else:
                 counts[verdict] += 1
                 if verdict == DIFFERS:
-                    digest = _digest_of_difference(row["id"], out, held[row["id"]])
-                    notes.add_acceptable("row_differs", row["id"], digest)
+                    _note_difference(notes, row["id"], out, held[row["id"]])
                     member.note_kept(row["id"])
                 else:
                     waiting.extend(encoded.deferred)
-        if waiting:
-            member.seen.record([], waiting)
+                    equal.append((object_id, row["id"], held[row["id"]][:DIGEST_BYTES]))
+        _record_found(member, [], waiting, equal)
 
     def _rewritten(self, new_rows: Mapping[str, Sequence[NewRow]]) -> Dict[str, Digests]:
         """Returns source object -> row id -> digest of the destination's row, of rows that this
@@ -294,8 +293,10 @@ class RowDecider:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         ours = self.ours(member, object_id, there)
+        unedited = self._unedited(member, object_id, there)
         delivered: List[DeliveredRow] = []
         waiting: List[DeferredReference] = []
+        equal: List[Tuple[str, str, bytes]] = []
         for row, encoded, out in new_rows:
             existing = there.get(row["id"])
             if encoded.trouble:
@@ -311,22 +312,34 @@ class RowDecider:
                 counts[FOUND] += 1
                 delivered.append(DeliveredRow(object_id, row["id"], encoded.xact, FOUND, written))
                 waiting.extend(encoded.deferred)
-            elif judged == DIFFERS and not written and not self._overwrites:
+                if not written:
+                    equal.append((object_id, row["id"], self._digest(existing)))
+            elif judged == DIFFERS and not (written or row["id"] in unedited or self._overwrites):
                 counts[DIFFERS] += 1
                 there_now = remembered(self._kind, existing)
-                digest = _digest_of_difference(row["id"], out, there_now)
-                notes.add_acceptable("row_differs", row["id"], digest, CHANGED_THERE)
+                _note_difference(notes, row["id"], out, there_now, CHANGED_THERE)
                 member.note_kept(row["id"])
             else:
-                if not written:
-                    member.state.copy.overwritten += 1
+                member.state.copy.overwritten += not written
                 repairs = judged == UPDATED and bool(encoded.attachments)
                 # The row stays as it is there, and ours, if the destination refuses the new one.
-                before = row_digest(insertable_row(self._kind, existing)) if written else b""
-                digest = encoded.digest + before
+                digest = encoded.digest + (self._digest(existing) if written else b"")
                 yield encoded._replace(outcome=UPDATED, repairs=repairs, digest=digest)
-        if delivered or waiting:
-            member.seen.record(delivered, waiting)
+        _record_found(member, delivered, waiting, equal)
+
+    def _digest(self, dest_row: JsonObject) -> bytes:
+        return row_digest(insertable_row(self._kind, dest_row))
+
+    def _unedited(self, member: StreamCopy, object_id: str, there: RowsById) -> Set[str]:
+        """Returns the ids of rows of others that nobody changed since the source had the same."""
+        found = member.seen.found(object_id, list(there))
+        # What was delivered since is ours, or somebody changed it.
+        delivered = member.seen.dest_xacts(object_id, list(found))
+        return {
+            row_id
+            for row_id, digest in found.items()
+            if not delivered.get(row_id) and self._digest(there[row_id]) == digest
+        }
 
     def ours(self, member: StreamCopy, object_id: str, there: RowsById) -> Dict[str, int]:
         """Returns row id -> transaction of the destination's row if this tool wrote it, else 0.
@@ -339,7 +352,7 @@ class RowDecider:
         written = self.written_by_us(member, object_id, there)
         for row_id, row in there.items():
             if not written[row_id] and row_id in sent:
-                digest = row_digest(insertable_row(self._kind, row))
+                digest = self._digest(row)
                 last, before = sent[row_id][0][:DIGEST_BYTES], sent[row_id][0][DIGEST_BYTES:]
                 if digest in (last, before):
                     written[row_id] = xact_of(row.get("_xact_id"))
@@ -437,9 +450,27 @@ def remembered(kind: RowKind, row: JsonObject) -> bytes:
     return row_digest(insertable_row(kind, row)) + id_bytes("\n".join(ids))
 
 
-def _digest_of_difference(row_id: str, out: JsonObject, remembered_row: bytes) -> bytes:
-    """Returns a digest that identifies the difference between a row and the destination's row."""
-    return text_digest(json.dumps([row_id, row_digest(out).hex(), remembered_row.hex()]))
+def _note_difference(
+    notes: FindingCounts, row_id: str, out: JsonObject, remembered_row: bytes, detail: str = ""
+) -> None:
+    """Add a row that is left as it is to the findings, with a digest that identifies the
+    difference between it and the destination's row.
+    """
+    texts = [row_id, row_digest(out).hex(), remembered_row.hex()]
+    notes.add_acceptable("row_differs", row_id, text_digest(json.dumps(texts)), detail)
+
+
+def _record_found(
+    member: StreamCopy,
+    delivered: Sequence[DeliveredRow],
+    waiting: Sequence[DeferredReference],
+    equal: Sequence[Tuple[str, str, bytes]],
+) -> None:
+    """Record rows that are not written. `equal`: see `SeenRows.record_found`."""
+    if delivered or waiting:
+        member.seen.record(delivered, waiting)
+    if equal:
+        member.seen.record_found(equal)
 
 
 def _judge(row: EncodedRow, out: JsonObject, remembered_row: bytes) -> str:

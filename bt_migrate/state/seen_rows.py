@@ -197,6 +197,11 @@ class SeenRows:
         records = self._of("id, digest from before", object_id, ids)
         return {id_text(row_id): digest for row_id, digest in records}
 
+    def found(self, object_id: str, ids: Sequence[str]) -> Dict[str, bytes]:
+        """Returns row id -> digest that a row of others had when the source had the same."""
+        records = self._of("id, digest from found", object_id, ids)
+        return {id_text(row_id): digest for row_id, digest in records}
+
     def inserted(self, object_id: str, ids: Sequence[str]) -> List[str]:
         """Returns those of the ids that this run inserted."""
         return [id_text(row_id) for (row_id,) in self._of("id from inserted", object_id, ids)]
@@ -372,6 +377,10 @@ class SeenRows:
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         """Commit (object, id, digest) of rows that the destination had before this run."""
         self._write([("insert or replace into before values (?, ?, ?)", map(_stored, rows))])
+
+    def record_found(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
+        """Commit (object, id, digest) of rows of others that are equal on both sides."""
+        self._write([("insert or replace into found values (?, ?, ?)", map(_stored, rows))])
 
     def forget_before(self) -> None:
         if self._exists:

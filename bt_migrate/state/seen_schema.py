@@ -21,6 +21,9 @@ SCHEMA = """
     -- digests of what the destination had before this run
     create table if not exists before
         (object text, id blob, digest blob, primary key (object, id)) without rowid;
+    -- content that rows of others had when the source had the same
+    create table if not exists found
+        (object text, id blob, digest blob, primary key (object, id)) without rowid;
     -- rows that came to an object that existed before; an undo may delete them
     create table if not exists inserted
         (object text, id blob, primary key (object, id)) without rowid;

@@ -10,7 +10,7 @@ import pytest
 
 from bt_migrate.rows.dest_rows import BYTES_LOOKED_UP, portions
 from tests.support.orgs import findings, report, runs
-from tests.support.row_runs import WRITE, World, counted
+from tests.support.row_runs import WRITE, World, call, counted
 from tests.support.syncs import (
     DATASET,
     EXPERIMENT,
@@ -159,7 +159,7 @@ def test_a_row_that_a_person_deleted_in_the_destination_comes_back_with_its_next
 
 
 @pytest.mark.parametrize("use", ["true", pytest.param("false", marks=pytest.mark.long)])
-def test_rows_that_were_there_before_are_never_overwritten_unless_told(
+def test_rows_that_were_there_before_follow_the_source_only_if_they_were_equal(
     use: str, tmp_path: Path
 ) -> None:
     with living(tmp_path) as w:
@@ -175,16 +175,28 @@ def test_rows_that_were_there_before_are_never_overwritten_unless_told(
         w.dest.insert(LOGS, project, [*same, row("r00009", output="theirs")])
         assert sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use).code == 1  # one differs
         sent(w)
-        w.source.insert(LOGS, w.project, [row("r00001", output="new"), row("r00020", output="new")])
+        w.dest.insert(LOGS, project, [row("r00002", output="theirs")])
+        sent(w)
+        changed = ("r00001", "r00002", "r00009", "r00020")
+        w.source.insert(LOGS, w.project, [row(row_id, output="new") for row_id in changed])
         end = sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use)
-        assert (end.code, [row_id for _, row_id in sent(w)], differing(w)) == (
-            1,
-            ["r00020"],
-            1,
-        ), end.last_words
-        w.source.insert(LOGS, w.project, [row("r00020", output="newer")])
+        written = sorted(row_id for _, row_id in sent(w))
+        assert (end.code, written, differing(w)) == (1, ["r00001", "r00020"], 2), end.last_words
+        w.source.insert(LOGS, w.project, [row("r00001", output="newer")])
         end = sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use)
-        assert (end.code, [row_id for _, row_id in sent(w)]) == (0, ["r00020"]), end.last_words
+        assert [row_id for _, row_id in sent(w)] == ["r00001"], end.last_words
+
+
+def test_a_sync_in_the_second_of_two_runs_follows_rows_that_the_first_one_wrote(w: World) -> None:
+    assert (call(w, "migrate_all", "--new-run", "--no-verify"), equal(w)) == (0, True)
+    later(w)
+    for kind in KINDS:
+        w.source.insert(kind, holder(w, kind), [row("r00003", metadata={"by": "the source"})])
+    assert (sync(w).code, equal(w)) == (0, True)
+    for kind in KINDS:  # found by this run, then edited by a person, then by the source
+        w.dest.insert(kind, twin(w, kind), [row("r00004", metadata={"by": "a person"})])
+        w.source.insert(kind, holder(w, kind), [row("r00004", metadata={"by": "the source"})])
+    assert (sync(w).code, differing(w)) == (1, 3)
 
 
 @pytest.mark.parametrize(
