@@ -201,6 +201,11 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "give the user of this process the right to it, or use another path",
         ),
         Message(
+            "restore it from a copy, or remove it: what was accepted is then reported again",
+            "`accepted.json` was changed by hand, or is incomplete after a power failure",
+            "as the message says; a new run would read the same file",
+        ),
+        Message(
             "is not a report",
             "`migration_report.json` was changed by hand",
             "`bin/report` writes it again",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Tuple
 
+from bt_migrate.errors import StateError
 from bt_migrate.state.files import FORMAT, read_record, write_json
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
@@ -121,7 +122,17 @@ def _is_of(run: RunDirectory, item: AcceptedDifference) -> bool:
 
 
 def _read(path: Path) -> List[AcceptedDifference]:
-    return read_record(path, AcceptedFile).differences if path.exists() else []
+    """Raises StateError. The file belongs to all runs of its folder: a new run does not help."""
+    if not path.exists():
+        return []
+    try:
+        return read_record(path, AcceptedFile).differences
+    except StateError as error:
+        reason = str(error).partition(";")[0]
+        raise StateError(
+            f"{reason}; restore it from a copy, or remove it: what was accepted is then reported"
+            " again"
+        ) from None
 
 
 def _write(path: Path, items: List[AcceptedDifference]) -> None:

@@ -121,6 +121,8 @@ def test_files_of_another_shape_are_named(w: World) -> None:
         path.write_text(text, encoding="utf-8")
         end = accept(w, "--all", "--yes")
         assert (end.code, path.name in end.err, "internal error" in end.err) == (3, True, False)
+        # a new run would read this one too
+        assert ("or remove it" in end.err) == (path.name == "accepted.json")
         path.write_text(before, encoding="utf-8")
         if not before:
             path.unlink()
