@@ -394,8 +394,8 @@ class ObjectWriter:
         if dest_id:
             self._remember(item, action, dest_id, is_left_alone=is_left_alone)
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
-            is_incomplete_there = plan.prepared.deferred or unwritten
-            if outcome != WAITING and (is_incomplete_there or (ours and action.verb == DIFFERS)):
+            lacks = plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS)
+            if lacks and outcome != WAITING:
                 item.states.deferred[source_id] = dest_id  # the second pass completes it
             left_before = self.catalog.earlier.left_out(resource.name, source_id)
             if ours or outcome == WOULD_CREATE or (outcome == FOUND and left_before):

@@ -165,18 +165,24 @@ def _map_once(catalog: Catalog, resource: Resource, source_id: str) -> None:
 
 
 def read_version_lists(catalog: Catalog, projects: Iterable[Tuple[str, str]]) -> None:
-    """List the versions of all definitions in projects (source id, destination id or "")."""
+    """List the versions of all definitions in projects (source id, destination id or "").
+
+    Versions of kinds that are not selected may be named too, if the key may list these.
+    """
     settings, lists = catalog.settings, catalog.lists
-    kinds = [kind for kind in OBJECT_RESOURCES if kind.versioned and settings.selects(kind.name)]
     source: Dict[str, List[str]] = {}
     dest: Dict[str, List[str]] = {}
     for source_project, dest_project in projects:
-        for kind in kinds:
-            objects = lists.source_objects(kind, source_project)
-            source.setdefault(source_project, []).extend(obj["id"] for obj in objects)
-            if dest_project and not dest_project.startswith(PLANNED):
-                there = lists.dest_objects(kind, dest_project)
-                dest.setdefault(dest_project, []).extend(obj["id"] for obj in there)
+        for kind in (kind for kind in OBJECT_RESOURCES if kind.versioned):
+            try:
+                objects = lists.source_objects(kind, source_project)
+                source.setdefault(source_project, []).extend(obj["id"] for obj in objects)
+                if dest_project and not dest_project.startswith(PLANNED):
+                    there = lists.dest_objects(kind, dest_project)
+                    dest.setdefault(dest_project, []).extend(obj["id"] for obj in there)
+            except ApiError:
+                if settings.selects(kind.name):
+                    raise
     catalog.histories.source.read(source)
     catalog.histories.dest.read(dest)
 

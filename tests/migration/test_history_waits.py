@@ -248,6 +248,22 @@ def test_a_version_that_is_not_written_over_an_edit_is_not_mistaken_for_an_earli
         assert "pins" in {found["name"] for found in findings(root, "version_pin_removed")}
 
 
+def test_a_pin_on_a_version_of_a_kind_that_is_not_selected_is_kept(tmp_path: Path) -> None:
+    """The versions of the tool are in the destination, in a project without prompts."""
+    with pinned_pair() as pair:
+        tools = pair.source.create("project", {"name": "Tools"})["id"]
+        body = {"project_id": tools, "name": "used", "slug": "used", "function_type": "tool"}
+        data = {"function_data": {"type": "prompt"}, "prompt_data": text(0)}
+        used = pair.source.create("function", {**body, **data})
+        pair.source.patch("function", used["id"], {"description": "newer"})
+        prompt(pair, "pins", uses({"id": used["id"], "version": used["_xact_id"]}))
+        assert run(pair.sandbox, tmp_path, *ALL).code == 0
+        (there,) = [obj for obj in pair.dest.objects("prompt") if obj["slug"] == "pins"]
+        pair.dest.delete("prompt", there["id"])
+        part = run(pair.sandbox, tmp_path / "again", *ONLY_PROMPTS, program="migrate_definitions")
+        assert (part.code, histories(pair.dest)) == (0, histories(pair.source)), part.out
+
+
 def test_a_tool_whose_first_version_cannot_move_is_written_before_what_uses_it(
     tmp_path: Path,
 ) -> None:
