@@ -164,10 +164,15 @@ class Api:
         sent = body if isinstance(body, bytes) else encode(body)
         return self._call(Request("POST", path, body=sent, check=check))
 
-    def create(self, path: str, body: Mapping[str, Any], *, method: str = "POST") -> Answer:
-        """Creates one object; the answer is an object with an id."""
+    def create(
+        self, path: str, body: Mapping[str, Any], *, method: str = "POST", once: bool = False
+    ) -> Answer:
+        """Creates one object; the answer is an object with an id.
+
+        `once`: it is not sent again if a try may have been carried out.
+        """
         check = created_object(body)
-        return self._call(Request(method, path, body=encode(body), check=check))
+        return self._call(Request(method, path, body=encode(body), check=check, once=once))
 
     def write_version(
         self, path: str, body: Mapping[str, Any], object_id: Optional[str] = None

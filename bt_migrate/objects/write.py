@@ -7,12 +7,13 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 from bt_migrate.api.answers import folded, object_with_id
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Answer
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Path, without
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
-from bt_migrate.objects.decide import natural_key, owner_fields
+from bt_migrate.objects.decide import fingerprint, natural_key, owner_fields
 from bt_migrate.objects.paths import list_of_owner, object_path
+from bt_migrate.objects.proof import FOUND_EXISTING
 from bt_migrate.objects.unknown_fields import unknown_places
 
 T = TypeVar("T")
@@ -95,7 +96,56 @@ def create_or_find(dest: Api, resource: Resource, body: JsonObject, project_id: 
     if resource.below_owner:
         path = object_path(resource, body, project_id)
         return dest.create(path, _without_key(dest, resource, body), method="PUT")
-    return dest.create(resource.path_in(project_id), body)
+    path = resource.path_in(project_id)
+    if not resource.versioned:
+        return dest.create(path, body)
+    return sent_once(
+        dest,
+        lambda: dest.create(path, body, once=True),
+        lambda: _carried_out(dest, resource, body),
+    )
+
+
+def sent_once(dest: Api, send: Callable[[], T], find_written: Callable[[], Optional[T]]) -> T:
+    """Send a write that would make another version if it were carried out twice.
+
+    A try without an answer may have been carried out: it is repeated only if `find_written`
+    returns None. Raises ApiError or NetworkError after as many tries as other requests get.
+    """
+    transport = dest.transport
+    for attempt in range(transport.limits.attempts + 1):
+        try:
+            return send()
+        except (ApiError, NetworkError) as error:
+            if isinstance(error, ApiError) and not _may_be_carried_out(error):
+                raise
+            written = find_written()
+            if written is not None:
+                return written
+            if attempt == transport.limits.attempts:
+                raise
+            transport.wait(transport.backoff_s(attempt + 1))
+    raise AssertionError("not reached")
+
+
+def _may_be_carried_out(error: ApiError) -> bool:
+    """Whether a server with this answer may have written the object all the same."""
+    return error.status >= 500 or error.status in (200, 201, 408)
+
+
+def _carried_out(dest: Api, resource: Resource, body: JsonObject) -> Optional[Answer]:
+    """Returns the object that is there after a try without an answer.
+
+    One with other content counts as found: somebody else created it a moment ago.
+    """
+    there = look_up(dest, resource, body)
+    if there is None:
+        return None
+    path = object_path(resource, there, str(body.get("project_id", "")))
+    # A list may not show all fields.
+    there = dest.get(path, check=object_with_id(there["id"]))
+    is_ours = fingerprint(resource, there) == fingerprint(resource, body)
+    return Answer(there, {} if is_ours else {FOUND_EXISTING: "true"})
 
 
 def replace_object(dest: Api, resource: Resource, body: JsonObject, object_id: str) -> JsonObject:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import AttachmentCopier
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Path, pattern_of, without
 from bt_migrate.model.resource import Resource
@@ -23,7 +23,7 @@ from bt_migrate.objects.decide import natural_key
 from bt_migrate.objects.history_waits import reason_to_stop
 from bt_migrate.objects.prepare import PlannedObject, Prepared, prepare
 from bt_migrate.objects.version_content import dest_digest
-from bt_migrate.objects.write import look_up, without_unknown_fields
+from bt_migrate.objects.write import look_up, sent_once, without_unknown_fields
 
 
 @dataclass
@@ -159,20 +159,11 @@ class VersionWriter:
 
     def _sent(self, history: History, body: JsonObject) -> Dict[str, Any]:
         """Write the version. Returns the destination's object with its `_xact_id`."""
-        transport = self.catalog.dest.transport
-        for attempt in range(transport.limits.attempts + 1):
-            try:
-                return self._with_transaction(history, self._send(history, body))
-            except (ApiError, NetworkError) as error:
-                if isinstance(error, ApiError) and not _may_be_carried_out(error):
-                    raise
-                written = self._carried_out(history, body)
-                if written is not None:
-                    return written
-                if attempt == transport.limits.attempts:
-                    raise
-                transport.wait(transport.backoff_s(attempt + 1))
-        raise AssertionError("not reached")
+        return sent_once(
+            self.catalog.dest,
+            lambda: self._with_transaction(history, self._send(history, body)),
+            lambda: self._carried_out(history, body),
+        )
 
     def _send(self, history: History, body: JsonObject) -> Dict[str, Any]:
         dest, resource = self.catalog.dest, history.resource
@@ -225,8 +216,3 @@ def _note_incomplete(history: History, body: JsonObject) -> None:
             begun.append(digest)
     if is_new:
         states.save()
-
-
-def _may_be_carried_out(error: ApiError) -> bool:
-    """Whether a server with this answer may have written the version all the same."""
-    return error.status >= 500 or error.status in (200, 201, 408)
