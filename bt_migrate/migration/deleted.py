@@ -6,10 +6,12 @@ from typing import Collection
 
 from bt_migrate.errors import ApiError, DeletedError
 from bt_migrate.migration.context import Migration
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name
+from bt_migrate.objects.dest_index import DestIndex
 
 
 def refuse_deleted(migration: Migration, phases: Collection[str]) -> None:
@@ -38,27 +40,37 @@ def refuse_deleted(migration: Migration, phases: Collection[str]) -> None:
 
 
 def _refuse_if_gone(catalog: Catalog, resource: Resource, source_id: str, dest_id: str) -> None:
-    """Ask for an object that the list lacks. What the source has no more is not asked for."""
+    """Raises DeletedError. What the source has no more is not asked for."""
     source = catalog.lists.source_object(resource, source_id)
-    if source is None:
-        return
+    if source is not None and is_gone(catalog, catalog.index, resource, source, dest_id):
+        raise DeletedError(
+            f"destination: {resource.kind} {display_name(resource, source)!r} was deleted, or the"
+            f" key cannot read it [{dest_id}]; --new-run moves it again"
+        )
+
+
+def is_gone(
+    catalog: Catalog, index: DestIndex, resource: Resource, source: JsonObject, dest_id: str
+) -> bool:
+    """Whether neither a list of `index` nor a look-up by id shows the object in the destination.
+
+    False where the list is refused: that proves nothing. Not for kinds that are listed by owner.
+    """
     project_id = ""
     if resource.scope == PROJECT:
         source_project = catalog.lists.project_id_of(resource, source)
         project_id = catalog.targets.resolve((PROJECTS.name,), source_project) or ""
         if not project_id:
-            return
+            return False
     try:
-        if catalog.index.object(resource, project_id, dest_id):
-            return
+        if index.object(resource, project_id, dest_id):
+            return False
     except ApiError:
-        return  # the phase reports the list
+        return False  # the phase reports the list
     try:
         catalog.dest.get(resource.path_of(dest_id, project_id))  # a list may lack it
     except ApiError as error:
         if not (error.refuses_key or error.status == 404) or error.status == 401:
             raise
-        raise DeletedError(
-            f"destination: {resource.kind} {display_name(resource, source)!r} was deleted, or the"
-            f" key cannot read it [{dest_id}]; --new-run moves it again"
-        ) from None
+        return True
+    return False

@@ -7,13 +7,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.deleted import is_gone
 from bt_migrate.model.findings import finding
 from bt_migrate.model.outcomes import CREATED, FAILED
 from bt_migrate.model.resource import OWNER
-from bt_migrate.model.resource_table import PROJECTS
-from bt_migrate.model.resources import BY_NAME, is_of_organization
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog, catalog_by_natural_key
 from bt_migrate.rows.assignments import seconds_until_shown
 from bt_migrate.rows.confirm import confirm_deliveries
@@ -35,7 +34,7 @@ class CreatedObject(NamedTuple):
 
 
 def confirm_objects(migration: Migration) -> None:
-    """Fail the objects that a sync created and that the destination does not list.
+    """Fail the objects that a sync created and that the destination does not show.
 
     Later syncs would take them for deleted there. Costs a list for each kind and project in which
     objects were created. The first copy is compared as a whole.
@@ -50,26 +49,19 @@ def confirm_objects(migration: Migration) -> None:
     ]
     for _ in looks(catalog.dest, seconds_until_shown(catalog)) if absent else ():
         now = catalog_by_natural_key(catalog.source, catalog.dest, run, migration.settings)
-        absent = [created for created in absent if not _is_listed(catalog, now, created)]
+        absent = [created for created in absent if _is_gone(catalog, now, created)]
         if not absent:
             break
     for created in absent:
         _note_not_listed(created)
 
 
-def _is_listed(catalog: Catalog, now: Catalog, created: CreatedObject) -> bool:
-    """Whether the lists of `now` show the object. A list that is refused proves nothing."""
+def _is_gone(catalog: Catalog, now: Catalog, created: CreatedObject) -> bool:
     resource = BY_NAME[created.states.resource]
-    if resource.scope == OWNER or resource.part_of:
-        return True
-    try:
-        project = ""
-        if not is_of_organization(resource):
-            source = catalog.lists.source_object(resource, created.source_id) or {}
-            project = catalog.targets.resolve((PROJECTS.name,), source.get("project_id", "")) or ""
-        return now.index.object(resource, project, created.entry.dest_id) is not None
-    except ApiError:
-        return True
+    source = catalog.lists.source_object(resource, created.source_id)
+    if source is None or resource.scope == OWNER or resource.part_of:
+        return False
+    return is_gone(catalog, now.index, resource, source, created.entry.dest_id)
 
 
 def _note_not_listed(created: CreatedObject) -> None:
