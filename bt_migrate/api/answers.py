@@ -150,14 +150,15 @@ def rows_of_query(value: Any) -> str:
 def rows_asked_for(row_ids: Collection[str], id_field: str, object_ids: Collection[str]) -> Check:
     """The check for a query of rows by id: each has one of these ids.
 
-    Rows of a query for several objects name theirs in `id_field`.
+    Rows of a query for several objects name theirs in `id_field`; those of one need not name it.
     """
 
     def problem_of(row: Mapping[str, Any]) -> str:
         if not isinstance(row.get("id"), str) or row["id"] not in row_ids:
             return "was not asked for; the server ignores the filter of ids"
         holder = row.get(id_field)
-        if len(object_ids) > 1 and not (isinstance(holder, str) and holder in object_ids):
+        is_unnamed = holder is None and len(object_ids) == 1
+        if not is_unnamed and not (isinstance(holder, str) and holder in object_ids):
             return f"is of another object than those asked for (`{id_field}`)"
         return ""
 

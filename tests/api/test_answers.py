@@ -101,6 +101,14 @@ def test_malformed_answers_are_refused(check: Callable[[Any], str], answer: Any)
             {"data": [{"id": "a", "project_id": {}}]},
             "`data[0]` is of another object than those asked for (`project_id`)",
         ),
+        *(
+            (
+                rows_asked_for(["a"], "project_id", ["p"]),
+                {"data": [{"id": "a", "project_id": holder}]},
+                "`data[0]` is of another object than those asked for (`project_id`)",
+            )
+            for holder in ("q", [], {})
+        ),
         (keys_after(None), {"data": [{"id": "a", "_pagination_key": "p01"}]}, ""),
         (
             keys_after("p01"),
