@@ -65,8 +65,9 @@ class RowDecider:
         self._encoder = RowEncoder(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
         self._batch_size = catalog.settings.rows(kind.name).insert_batch_size
-        # rows in succession that an earlier process can have sent and that are not there
-        self._absent_rows = 0
+        # object -> its rows in succession that an earlier process can have sent and that are not
+        # there
+        self._absent_rows: Dict[str, int] = dict.fromkeys(members, 0)
         self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE_POLICY
 
     # -- a first copy
@@ -161,7 +162,8 @@ class RowDecider:
         for object_id, dest_rows in there.items():
             as_sent = self.as_sent(object_id, dest_rows)
             for row_id in wanted[object_id]:
-                self._absent_rows = 0 if row_id in dest_rows else self._absent_rows + 1
+                absent = 0 if row_id in dest_rows else self._absent_rows[object_id] + 1
+                self._absent_rows[object_id] = absent
                 if row_id in dest_rows and row_id not in as_sent:
                     rewritten[object_id][row_id] = remembered(self._kind, dest_rows[row_id])
         return rewritten
@@ -173,7 +175,7 @@ class RowDecider:
         ones can have arrived.
         """
         most_absent = self._catalog.settings.max_concurrent * self._batch_size
-        return self._members[object_id].doubtful and self._absent_rows <= most_absent
+        return self._members[object_id].doubtful and self._absent_rows[object_id] <= most_absent
 
     def as_sent(self, object_id: str, there: RowsById) -> Set[str]:
         """Returns the ids of those rows that can only be as this tool wrote them.

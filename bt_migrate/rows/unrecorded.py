@@ -39,7 +39,7 @@ def note_doubtful(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         recorded.update(member.state.copy.transactions)
     doubtful = written is None or bool(written.keys() - recorded)
     for member in continued:
-        member.doubtful = doubtful
+        member.doubtful = member.doubtful or doubtful
 
 
 def _shown(shared: SharedCopy, members: Sequence[StreamCopy]) -> Optional[Written]:
