@@ -59,7 +59,7 @@ from bt_migrate.objects.prepare import (
     object_finding,
     skip_reason,
 )
-from bt_migrate.objects.update import fingerprints_of, note_update, policy_of
+from bt_migrate.objects.update import fingerprints_of, note_update, policy_of, record_fingerprints
 from bt_migrate.report.actions import count_and_noun
 from bt_migrate.state.object_file import Intention, ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates, save_objects
@@ -151,7 +151,7 @@ def _read_back_fingerprints(
             answered = catalog.written.get(source_id)
             if read and answered in (None, read.get("_xact_id")):
                 prints = fingerprints_of(resource, item.source, read)
-                item.states.fingerprints[source_id] = prints
+                record_fingerprints(catalog, resource, item, prints)
 
 
 def _decidable(

@@ -67,6 +67,8 @@ class EarlierRuns:
     run: RunDirectory
     lock: threading.RLock
     _fingerprints: Dict[str, Dict[str, List[str]]] = field(default_factory=dict)
+    # (resource, source id) -> those that this process recorded
+    _own_fingerprints: Dict[Tuple[str, str], List[str]] = field(default_factory=dict)
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
     _created: Optional[Dict[str, Set[str]]] = None
@@ -80,11 +82,19 @@ class EarlierRuns:
     _refused: Dict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def fingerprints(self, resource: Resource, source_id: str) -> Optional[List[str]]:
-        """Returns the [source, destination] fingerprints that the newest run recorded."""
+        """Returns the [source, destination] fingerprints that were recorded last."""
         with self.lock:
+            own = self._own_fingerprints.get((resource.name, source_id))
+            if own:
+                return own
             if resource.name not in self._fingerprints:
                 self._fingerprints[resource.name] = fingerprints_in(self.run, resource.name)
             return self._fingerprints[resource.name].get(source_id)
+
+    def note_fingerprints(self, resource: Resource, source_id: str, prints: List[str]) -> None:
+        """Note what this process recorded in the states of its run."""
+        with self.lock:
+            self._own_fingerprints[resource.name, source_id] = prints
 
     def fields_not_taken(self, resource: Resource) -> Set[str]:
         """Returns patterns of the fields that the destination's data plane refused as unknown."""

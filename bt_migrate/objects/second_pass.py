@@ -231,12 +231,10 @@ def _was_changed(
 
     A process that was killed between PUT and PATCH left what only PATCH takes.
     """
-    source_id = item.source["id"]
     desired = expected_body(catalog, resource, prepared, existing)
     if set(differing(resource, desired, existing)).issubset(resource.patch_only):
         return False
-    recorded = catalog.earlier.fingerprints(resource, source_id)
-    before = item.states.fingerprints.get(source_id, recorded)
+    before = catalog.earlier.fingerprints(resource, item.source["id"])
     return before is not None and before[1] != fingerprint(resource, existing)
 
 

@@ -113,7 +113,15 @@ def remember_fingerprints(
     if is_left_alone and action.reason != NOT_ALL:
         prints = catalog.earlier.fingerprints(resource, action.source_id)
     if prints and action.existing:
-        item.states.fingerprints[action.source_id] = prints
+        record_fingerprints(catalog, resource, item, prints)
+
+
+def record_fingerprints(
+    catalog: Catalog, resource: Resource, item: PlannedObject, prints: List[str]
+) -> None:
+    """Record the [source, destination] fingerprints of an object as it is now."""
+    item.states.fingerprints[item.source["id"]] = prints
+    catalog.earlier.note_fingerprints(resource, item.source["id"], prints)
 
 
 def note_left_out(
