@@ -192,9 +192,9 @@ def _are_ours(
 ) -> Iterator[bool]:
     """Yields for each row of an unknown transaction whether the run wrote it last.
 
-    The content that was sent proves it. Time, which may be a gateway's, decides only about a row of
-    a copy that was killed, or one that was delivered and of which nothing else is known; and only
-    if nobody wrote to it since it was inserted, and it was created before the last start.
+    The content that was sent proves it. Time, which may be a gateway's, decides only about a row
+    that was delivered and of which nothing else is known, and about one of a copy that was killed,
+    if nobody wrote to it since it was inserted and it was created before the last start.
     """
     ids = [row["id"] for row in rows]
     sent: Dict[str, Tuple[bytes, int]] = {}
@@ -212,7 +212,8 @@ def _are_ours(
         else:
             in_time = xact_seconds(xact_of(row.get("_xact_id"))) <= context.written_until
             is_older = created_seconds(row) <= context.last_start + SAME_MOMENT_S
-            yield in_time and is_older and is_as_inserted(row)
+            is_recorded = row["id"] in delivered and not delivered[row["id"]]
+            yield in_time and (is_recorded or (is_older and is_as_inserted(row)))
 
 
 def _digests(sent: bytes) -> Tuple[bytes, bytes]:

@@ -101,6 +101,11 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             SAME_COMMAND,
         ),
         Message(
+            "do not have the MD5 that the store states",
+            "a proxy or the store altered the bytes of an attachment on their way",
+            SAME_COMMAND,
+        ),
+        Message(
             "with a body that is not JSON",
             "a proxy or gateway answered instead of the API",
             f"check the URL and the proxy, then {SAME_COMMAND}",

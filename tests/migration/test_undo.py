@@ -142,17 +142,24 @@ def test_undo_of_a_killed_run_and_of_a_resumed_one(
     assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
 
 
-def test_an_object_created_despite_a_server_error_is_undone(pair: Pair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind, code", [("prompt", 0), ("project_score", 1)])
+def test_an_object_created_despite_a_server_error_is_undone(
+    kind: str, code: int, pair: Pair, tmp_path: Path
+) -> None:
+    """A prompt is looked up before its POST is repeated."""
     before, root = everything(pair.dest), tmp_path / "runs"
 
     def made_and_failed(method: str, path: str, raw: bytes) -> Optional[Answer]:
-        if (method, path) != ("POST", "/v1/prompt"):
+        if (method, path) != ("POST", f"/v1/{kind}"):
             return None
-        pair.dest.create("prompt", json.loads(raw))
+        body = json.loads(raw)
+        if body["name"] not in [obj["name"] for obj in pair.dest.objects(kind)]:
+            pair.dest.create(kind, body)
         return Answer(500, b"later")
 
     pair.sandbox.refuse = made_and_failed
-    assert (run(pair.sandbox, root).code, len(pair.dest.objects("prompt"))) == (1, 1)
+    made = len(pair.source.objects(kind))
+    assert (run(pair.sandbox, root).code, len(pair.dest.objects(kind))) == (code, made)
     pair.sandbox.refuse = None
     done = undo(pair, root, "--yes")
     assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err

@@ -85,7 +85,8 @@ def test_a_slug_that_a_deleted_prompt_holds_is_said(
 
     with tiny_pair() as pair:
         pair.sandbox.refuse = hold
-        done = run(pair.sandbox, tmp_path, "--resources", "prompts", "--history", history)
+        only = ("--resources", "functions,prompts")  # with --history, a prompt waits for functions
+        done = run(pair.sandbox, tmp_path, *only, "--history", history)
         (failed,) = report(tmp_path)["problems"]
         assert (done.code, pair.dest.objects("prompt")) == (1, []), done.out
         assert "a deleted object may hold the name" in failed["reason"]

@@ -166,13 +166,15 @@ def test_a_version_of_an_origin_that_is_known_now_may_have_been_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     targets = SimpleNamespace(
-        resolve=lambda to, ref: "new", known_ids=frozenset, known_tails=lambda digits: frozenset()
+        resolve=lambda to, ref: "new",
+        known_ids=dict,
+        known_tails=lambda digits: frozenset(),
     )
     settings = SimpleNamespace(attachments=True, max_row_bytes=1, rename_projects={})
     catalog: Any = SimpleNamespace(targets=targets, settings=settings)
-    encoder = RowEncoder(catalog, ROW_KINDS["experiments"])
     row = {"id": "1", "origin": {**ORIGIN, "_xact_id": "2"}}
-    monkeypatch.setattr(encode, "resolve_version", lambda *of: "7")
-    assert list(encoder.late_references(row)) == [("origin", "_xact_id"), ("origin",)]
-    monkeypatch.setattr(encode, "resolve_version", lambda *of: None)
-    assert list(encoder.late_references(row)) == [("origin",)]
+    version, id_only = [("origin", "_xact_id"), ("origin",)], [("origin",)]
+    for dest_version, late in (("7", version), (None, id_only)):
+        monkeypatch.setattr(encode, "resolve_version", lambda *of, found=dest_version: found)
+        encoder = RowEncoder(catalog, ROW_KINDS["experiments"])
+        assert list(encoder.late_references(row)) == late
