@@ -85,7 +85,7 @@ def test_a_slug_that_a_deleted_prompt_holds_is_said(
 
     with tiny_pair() as pair:
         pair.sandbox.refuse = hold
-        only = ("--resources", "functions,prompts")  # with --history, a prompt waits for functions
+        only = ("--resources", "mcp_servers,functions,prompts")  # --history waits for all targets
         done = run(pair.sandbox, tmp_path, *only, "--history", history)
         (failed,) = report(tmp_path)["problems"]
         assert (done.code, pair.dest.objects("prompt")) == (1, []), done.out
