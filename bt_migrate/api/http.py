@@ -10,7 +10,7 @@ import time
 from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import List, Optional
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 
@@ -70,6 +70,15 @@ def without_query(url: str) -> str:
     """The URL as it may be shown: without query and user."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"
+
+
+def redirect_target(response: requests.Response) -> str:
+    """Returns the URL that a redirect names, or an invalid one if it names none."""
+    location = response.headers.get("Location", "")
+    try:
+        return urljoin(response.url, location) if location else "none"
+    except ValueError:
+        return location
 
 
 def address_problem(url: object) -> str:

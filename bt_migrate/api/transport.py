@@ -14,7 +14,6 @@ import time
 import zlib
 from dataclasses import replace
 from typing import Dict, Iterator, Optional, Set, Tuple
-from urllib.parse import urljoin
 
 import requests
 from urllib3.exceptions import LocationValueError, MaxRetryError
@@ -26,6 +25,7 @@ from bt_migrate.api.http import (
     forms_of_key,
     is_page,
     origin,
+    redirect_target,
     retry_after_s,
     text_of_page,
 )
@@ -255,7 +255,7 @@ class Transport:
         """
         response.close()
         cursor = response.headers.get(CURSOR_HEADER)
-        target = _redirect_target(response)
+        target = redirect_target(response)
         if problem := address_problem(target):
             text = f"`Location` is no address of an answer: {problem}"
             raise self._answer_error(request, response, text)
@@ -486,15 +486,6 @@ def _connect_failed(error: Exception) -> bool:
         and bool(error.args)
         and isinstance(error.args[0], MaxRetryError)
     )
-
-
-def _redirect_target(response: requests.Response) -> str:
-    """Returns the URL that a redirect names, or an invalid one if it names none."""
-    location = response.headers.get("Location", "")
-    try:
-        return urljoin(response.url, location) if location else "none"
-    except ValueError:
-        return location
 
 
 def _is_cut_off(response: requests.Response, content: bytes) -> bool:

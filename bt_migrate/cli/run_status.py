@@ -57,9 +57,8 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     live = {stream["source_id"]: stream for stream in live_status.get("streams", ())}
     # A run of bin/verify alone moves nothing.
     streams = list(_streams(run, live)) if run.record.command != VERIFY else []
-    work = live_status.get("work")
     parts = [_part(part) for part in live_status.get("parts", ())]
-    if work:
+    if work := live_status.get("work"):
         of_work = streams if work["unit"] == ROWS else parts
         of_work[:] = [_not_after(work["seconds_left"], stream) for stream in of_work]
     last_error = next((start.error for start in run.record.sessions[-1:] if start.error), "")

@@ -401,8 +401,7 @@ class ObjectWriter:
             if ours or outcome == WOULD_CREATE or (outcome == FOUND and left_before):
                 note_left_out(self.catalog, resource, item, plan.prepared)
             elif had_no_place:
-                # Somebody else created it.
-                item.states.left_out.pop(source_id, None)
+                item.states.left_out.pop(source_id, None)  # somebody else created it
         elif not_placeable(resource, item.source, plan.prepared.body):
             note_no_place(self.catalog, resource, item, plan.prepared)
         if _value_is_to_enter(resource, item.source, action, outcome):
