@@ -1,5 +1,5 @@
-"""Move environment assignments, project settings, online project scores and all automations. They
-act on rows: move all rows first.
+"""Move environment assignments, project settings, online project scores, and the automations of
+projects and of the organization, after the rows that they act on.
 
 Automations that act outside of Braintrust or delete are created with --activate only.
 """

@@ -11,6 +11,7 @@ unknown order. So rows are requested by id, until each has been returned.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import (
@@ -60,12 +61,23 @@ def learn_facets(
     places = api.capabilities.facets
     with places.lock:
         queried = places.queried.setdefault(kind_name, set())
-        if again and places.places.get(kind_name, FacetPlace(NOWHERE)).shown == NOWHERE:
+        if again and shows_no_facets(api, kind_name):
             queried.clear()
         new = [object_id for object_id in object_ids if object_id not in queried]
         if new:
             queried.update(new)
             _learn(api, kind_name, new, bounds)
+
+
+def shows_no_facets(api: Api, kind_name: str) -> bool:
+    """Whether the server showed no facets of the kind, or was not asked."""
+    return api.capabilities.facets.places.get(kind_name, FacetPlace(NOWHERE)).shown == NOWHERE
+
+
+def queries_to_ask_again(api: Api, kind_name: str, objects: int) -> int:
+    """Returns the queries of `learn_facets` for so many objects with rows that it asks again."""
+    at_once = OBJECTS_ASKED if api.capabilities.reads_groups else 1
+    return math.ceil(objects / at_once) if shows_no_facets(api, kind_name) else 0
 
 
 def learn_facets_of_copies(
@@ -76,8 +88,7 @@ def learn_facets_of_copies(
     The destination is tested again for other objects, and after a copy, until it is known to show
     facets in shape `spans`.
     """
-    wanted = source.capabilities.facets.places.get(kind_name, FacetPlace(NOWHERE))
-    if not object_ids or wanted.shown == NOWHERE:
+    if not object_ids or shows_no_facets(source, kind_name):
         return
     with dest.capabilities.facets.lock:
         _learn(dest, kind_name, object_ids, bounds)

@@ -7,7 +7,7 @@ from typing import AbstractSet, Dict, Mapping, Optional, Sequence
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.facets import asks_for_facets
+from bt_migrate.rows.facets import asks_for_facets, queries_to_ask_again
 from bt_migrate.rows.origins import KINDS_WITH_ORIGINS, count_origins
 from bt_migrate.rows.planned_states import PlannedStates, batch_limits
 from bt_migrate.rows.query_counts import (
@@ -136,7 +136,10 @@ def verification_queries(
             # Before it starts, the comparison counts the same to say what it costs.
             queries += math.ceil(len(filled) / OBJECTS_PER_QUERY) + bool(origins)
     compared = ComparedRows(catalog, kind_name, origins)
-    compare = compared.in_full if depth == "full" else compared.sampled
+    compare = compared.sampled
+    if depth == "full":
+        compare = compared.in_full
+        queries += queries_to_ask_again(catalog.source, kind_name, len(filled))
     for group in read_together(filled, filled.__getitem__):
         queries += compare({object_id: filled[object_id] for object_id in group})
     return queries + sum(compare({"": rows}) for rows in states.compared)

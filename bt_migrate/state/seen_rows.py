@@ -16,7 +16,7 @@ from bt_migrate.state.files import make_private
 from bt_migrate.state.open_files import OPEN_STORES
 from bt_migrate.state.row_records import DeferredReference, DeliveredRow
 from bt_migrate.state.seen_schema import SCHEMA, upgrade
-from bt_migrate.state.sqlite import id_bytes, id_text, open_database, sqlite_errors
+from bt_migrate.state.sqlite import OPENING, id_bytes, id_text, open_database, sqlite_errors
 
 # SQLite allows 999 parameters in a statement by default.
 IDS_PER_SELECT = 500
@@ -75,8 +75,9 @@ class SeenRows:
         make_private(self.path.parent)
         db = open_database(self.path)
         try:
-            db.executescript(SCHEMA)
-            upgrade(db)
+            with OPENING:
+                db.executescript(SCHEMA)
+                upgrade(db)
         except BaseException:
             db.close()
             raise

@@ -7,10 +7,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Iterable, Iterator, List
 
 from bt_migrate.errors import StateError
+
+# Held while a file is opened and its tables are created: SQLite refuses at once to open a file that
+# another thread is turning into a WAL file.
+OPENING = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -37,7 +42,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
     try:
-        db.executescript("pragma journal_mode=wal; pragma synchronous=normal;")
+        with OPENING:
+            db.executescript("pragma journal_mode=wal; pragma synchronous=normal;")
     except BaseException:
         db.close()
         raise

@@ -397,7 +397,8 @@ def _learn_facets(context: CompareContext, pairs: Sequence[ObjectPair]) -> None:
             bounds = bounds_of(context.catalog, kind)
             source_ids = [pair.source_id for pair in of_kind]
             # A wrong answer to the copy would hide what is missing.
-            learn_facets(source, kind.name, source_ids, bounds, again=True)
+            again = context.catalog.settings.depth == "full"
+            learn_facets(source, kind.name, source_ids, bounds, again=again)
             dest_ids = [pair.dest_id for pair in of_kind]
             learn_facets_of_copies(source, dest, kind.name, dest_ids, bounds)
             # Fresh rows may not be shown yet, so none with facets proves nothing.

@@ -191,7 +191,8 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
         if request.org_name == "globex" and request.path.endswith("/btql")
     ]
     # The plan counts each of the 8 empty objects once; a shard does not look up planned objects.
-    assert len(reads) <= 8
+    # The shard that was killed looks up what it may have sent.
+    assert len(reads) <= (16 if kill else 8)
     merged = merge_all(tmp_path)
     whole = call(pair, tmp_path / "whole")  # what comes after rows
     assert (whole.code, differences(pair)) == (0, []), whole.out + whole.last_words

@@ -161,7 +161,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
     named = (
         {"resource", "project", "round", "earlier", "unlisted", "absent"},
         {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"}
-        | {"read_new", "silent_since"},
+        | {"read_new", "silent_since", "unconfirmed"},
     )  # a run of several rounds is not joined
     joined = (
         {"outcomes", "findings", "fingerprints", "former", "deferred", "intended", "listed"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator
+from typing import Dict, Iterator
 
 import pytest
 
@@ -259,3 +260,18 @@ def test_a_store_opened_twice_in_a_process_keeps_its_locks_and_records(
         assert first.totals() == (41 * (number + 1), 41 * (number + 1))
     first.close()
     assert mode(path) == 0o600
+
+
+def test_many_threads_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """One thread records the first rows while others look a version up in the same file."""
+    for number in range(20):
+        path = tmp_path / f"{number}.sqlite"
+
+        def recorded(worker: int, path: Path = path) -> Dict[str, int]:
+            with contextlib.closing(SeenRows(path)) as seen:
+                seen.record([("object", str(worker), 1, "created", 2)])
+                return seen.dest_xacts("object", [str(worker)])
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(recorded, range(8)))
+        assert found == [{str(worker): 2} for worker in range(8)]
