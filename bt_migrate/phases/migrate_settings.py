@@ -1,5 +1,5 @@
 """Move environment assignments, project settings, online project scores, and the automations of
-projects and of the organization, after the rows that they act on.
+projects and of the organization, after the rows they act on.
 
 Automations that act outside of Braintrust or delete are created with --activate only.
 """
