@@ -99,15 +99,18 @@ def _reported(path: Path) -> str:
 
 def newest_run(path: Path, now: datetime) -> Path:
     """The run that a path names. Of a folder of runs, the newest on which a process works, or else
-    the newest. Raises UsageError.
+    the one on which a process worked last. Raises UsageError.
     """
-    named = run_at(path)
+    newest = run_at(path)
+    updated = ""
     for run in run_paths_in(path):
         with contextlib.suppress(StateError):
             status = read_status(run)
             if status.get("state") == RUNNING and process_state(status, now) in AT_WORK:
                 return run
-    return named
+            if str(status.get("updated", "")) > updated:
+                newest, updated = run, str(status["updated"])
+    return newest
 
 
 def _part(part: Dict[str, Any]) -> Dict[str, Any]:

@@ -262,6 +262,17 @@ def test_all_runs_of_a_folder_are_listed_and_the_active_one_is_shown(tmp_path: P
     assert newest_run(runs[2].path, NOW) == runs[2].path
 
 
+def test_of_runs_that_ended_the_one_that_worked_last_is_shown(tmp_path: Path) -> None:
+    """A plan is checked in a run of its own, which begins after the run of the plan."""
+    planned, checked = made(tmp_path), made(tmp_path)
+    for run, minute in ((planned, 2), (checked, 1)):
+        at_work(run)
+        file = run.path / "status.json"
+        ended = {"state": "ended", "updated": f"2026-01-15T00:0{minute}:00Z"}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **ended}))
+    assert newest_run(tmp_path, NOW) == planned.path
+
+
 def test_a_finished_run_says_if_not_everything_arrived(tmp_path: Path) -> None:
     run = made(tmp_path, finished=True)
     (run.path / "migration_report.json").write_text('{"status": "incomplete"}')
