@@ -67,6 +67,8 @@ class Api:
         self.transport = Transport(endpoint, limits, stop or threading.Event())
         self.store = SignedUrls(self.transport, writable=writable)
         self.clock = self.transport.clock
+        # called before each write is sent
+        self.before_write: Callable[[], None] = lambda: None
 
     @property
     def throttle(self) -> Throttle:
@@ -218,6 +220,8 @@ class Api:
     def _call(self, request: Request) -> Answer:
         if not self.writable and not request.is_read:
             raise PermissionError(f"the source cannot be written: {request} was not sent")
+        if not request.is_read:
+            self.before_write()
         return self.transport.exchange(request, self.org_name)
 
 

@@ -17,7 +17,6 @@ from bt_migrate.cli.streams import raw_stream
 from bt_migrate.cli.terminal import print_result
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
-from bt_migrate.model.outcomes import CREATED, UPDATED
 from bt_migrate.report.advice import ROWS_DIFFER
 from bt_migrate.report.build import build_report, exit_code_of, started_part, status_of
 from bt_migrate.report.files import SUMMARY_FILE
@@ -106,9 +105,6 @@ def report_run(
     report = build_report(run, status or status_of(code), part)
     if code == EXIT_OK and not status:
         code = exit_code_of(report, part)
-    totals = report["totals"]
-    wrote = bool({CREATED, UPDATED} & {*totals["objects"], *totals["rows"]})
-    run.record.wrote = not run.record.dry_run and (wrote or run.record.wrote)
     code = code or EXIT_OK
     is_followed = runs.follows and not status and code in (EXIT_OK, EXIT_INCOMPLETE)
     if is_followed and settings.since_last:

@@ -255,6 +255,8 @@ class PhaseLoop:
         """Run a phase, after waiting for the rows that must arrive before it."""
         name, phase = step
         of_all = (number, len(self._names))
+        if name.startswith("migrate-"):  # a validation tries a write that cannot succeed
+            self._migration.catalog.dest.before_write = self._run.note_write
         if self._run.phase_done(name) and not self._judges:
             facts = {"event": "phase_skipped", "phase": name}
             log.info("phase %d of %d: %s: done by an earlier start", *of_all, name, extra=facts)

@@ -12,7 +12,6 @@ from bt_migrate.api.client import Api
 from bt_migrate.errors import AnswerError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
-from bt_migrate.model.resource_table import PROJECTS
 
 # Fields of natural keys that are texts.
 NAMING_FIELDS = ("name", "slug")
@@ -25,7 +24,7 @@ def usable_objects(api: Api, resource: Resource, objects: Iterable[JsonObject]) 
     an object that lacks another field which every step needs.
     """
     route = Route(api.side, "GET", resource.path)
-    texts = [name for name in NAMING_FIELDS if name in resource.key and resource is not PROJECTS]
+    texts = [name for name in NAMING_FIELDS if name in resource.key]
     usable = []
     for obj in objects:
         _refuse_misshapen(route, resource, obj)
@@ -37,7 +36,6 @@ def usable_objects(api: Api, resource: Resource, objects: Iterable[JsonObject]) 
 def _refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -> None:
     in_project = resource.scope == PROJECT and not resource.part_of
     needed = [resource.inside or "project_id"] if in_project else []
-    needed += ["name"] if resource is PROJECTS else []  # the run's files are kept by it
     needed += ["object_type", "object_id"] if resource.scope == OWNER else []
     for name in needed:
         text_at(route, obj, name)

@@ -82,6 +82,14 @@ class RunDirectory:
             if self.kept:
                 write_run(self.path / RUN_FILE, self.record)
 
+    def note_write(self) -> None:
+        """Record that a write to the destination begins. Any thread may call it."""
+        if self.record.wrote:
+            return
+        with self._lock:
+            self.record.wrote = True
+            self.save()
+
     def same_pair(self, identity: Identity, *, dry_run: Optional[bool] = None) -> bool:
         """Whether the run is for the same two organizations and project names, and dry or real as
         `identity` is (or as `dry_run` says).
@@ -142,8 +150,8 @@ class RunDirectory:
             before = dict(names)
             earlier = {source_id: entry.name for source_id, entry in outcomes.items()}
             for source_id, name in {**earlier, **today, **names}.items():
-                free = name not in names.values()
-                names.setdefault(source_id, name if free else f"{name} [{source_id}]")
+                free = name and name not in names.values()  # "" is the organization
+                names.setdefault(source_id, name if free else f"{name} [{source_id}]".strip())
             if names != before:
                 self.save()
             return names

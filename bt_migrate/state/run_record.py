@@ -73,7 +73,7 @@ class RunRecord(Identity):
     source_time: Optional[float] = None  # unix seconds of the source's clock at the first start
     reads_groups: List[str] = field(default_factory=list)  # sides that read several objects at once
     facets: List[ShownFacets] = field(default_factory=list)
-    wrote: bool = False  # to the destination, in a start that reached its report
+    wrote: bool = False  # whether a write to the destination was begun
     waiting: bool = False  # whether references wait for objects
     # resource -> patterns of fields that the data plane of the destination does not know, and of
     # those that it has known since

@@ -18,11 +18,15 @@ def make_nameless(pair: Pair, kind: str, name: Any) -> str:
     project = pair.source.create("project", {"name": "Support"})["id"]
     pair.source.insert("project_logs", project, [{"id": "row", "input": 1}])
     object_id = pair.source.create(kind, {"project_id": project, "name": "soon without"})["id"]
+    set_name(pair, kind, object_id, name)
+    return str(object_id)
+
+
+def set_name(pair: Pair, kind: str, object_id: str, name: Any) -> None:
     data = pair.sandbox.store.entries[KINDS[kind].store][object_id].data
     data["name"] = name
     if name is ABSENT:
         del data["name"]
-    return str(object_id)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,20 @@ def test_an_object_whose_name_is_no_text_fails_alone(kind: str, name: Any, tmp_p
         [moved] = pair.dest.objects("project")
         assert [row["id"] for row in pair.dest.rows("project_logs", moved["id"])] == ["row"]
         assert not pair.dest.objects("dataset") and not pair.dest.objects("experiment")
+
+
+@pytest.mark.parametrize("name", [None, "", ABSENT])
+def test_a_project_without_a_name_fails_alone(name: Any, tmp_path: Path) -> None:
+    with recorded_pair() as pair:
+        pair.source.create("project", {"name": "Support"})
+        nameless = pair.source.create("project", {"name": "soon without"})["id"]
+        pair.source.insert("project_logs", nameless, [{"id": "row", "input": 1}])
+        pair.source.create("dataset", {"project_id": nameless, "name": "questions"})
+        set_name(pair, "project", nameless, name)
+        for _ in range(2):
+            end = run(pair.sandbox, tmp_path / "runs", "--verify")
+            assert end.code == 1, end.out + end.err
+            failed = {problem["id"] for problem in report(tmp_path / "runs")["problems"]}
+            assert nameless in failed, report(tmp_path / "runs")["problems"]
+        assert [obj["name"] for obj in pair.dest.objects("project")] == ["Support"]
+        assert not pair.dest.objects("dataset")
