@@ -130,14 +130,19 @@ def _text_in_env(setting: Setting, env: Mapping[str, str]) -> str:
 
 
 def _changed_settings(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, str]:
-    """Returns variable -> text of the settings that do not have their defaults, no secrets."""
+    """Returns variable -> text of the settings that do not have their defaults, no secrets.
+
+    The text is "" for a variable of .env that an empty one of the environment hides.
+    """
     texts = {
         setting: setting.text_in(given) or _text_in_env(setting, env)
         for setting in (*TABLE, *ROW_OVERRIDES)
         if setting.env not in UNRECORDED_VARIABLES
     }
     return {
-        setting.env: text for setting, text in texts.items() if text not in ("", setting.default)
+        setting.env: text
+        for setting, text in texts.items()
+        if text not in ("", setting.default) or not env.get(setting.env, "not set").strip()
     }
 
 
@@ -331,8 +336,11 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
             from_file = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
-    merged = {name: value for name, value in from_file.items() if value is not None}
-    merged.update({name: value for name, value in os.environ.items() if value.strip()})
+    merged = {name: value for name, value in from_file.items() if value and value.strip()}
+    for name, value in os.environ.items():
+        # An empty variable hides the one of the file; a secret that a script did not set does not.
+        if value.strip() or (name in merged and name.startswith("MIGRATION_")):
+            merged[name] = value
     return merged
 
 

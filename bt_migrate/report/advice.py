@@ -143,10 +143,10 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     left_out = {UNRESOLVED} if phase else {UNRESOLVED, WAITS}
     # The other failures of a run may be outside of the part that the start was for.
     if narrow and failed & left_out and (failed <= left_out or _is_part_of(start, run.record)):
-        arguments = without(_same_run(start, run), ("--state-dir",))
-        arguments = start.without_everywhere(arguments, narrowing)
-        comment = f"{start.to_unset(narrowing)}moves the targets of the references too"
-        return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
+        arguments = without(_same_run(start, run), ("--state-dir", *narrowing))
+        arguments += ["--state-dir", str(run.path.parent)]
+        comment = "moves the targets of the references too"
+        return start.unsetting(narrowing).again(arguments, comment)
     refused = _unreadable_kinds_needed(report)
     if refused:
         names = ",".join([*values_of(start.options, EXCLUDE), *refused])
@@ -158,8 +158,8 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         comment = "moves what failed, or what references wait for"
         arguments = list(start.arguments)
         if not kinds <= {*run.record.selection.resources}:
-            arguments = start.without_everywhere(arguments, BY_KIND)
-            comment = f"{start.to_unset(BY_KIND)}{comment}"
+            arguments = without(arguments, BY_KIND)
+            start = start.unsetting(BY_KIND)
         return start.line(phase, arguments, comment)
     upload = _uploading(start, run, report)
     if upload:

@@ -164,7 +164,8 @@ REPORT_FIELDS: Mapping[str, JsonField] = {
     ),
     "settings": JsonField(
         "{*: string}",
-        "of the last start: the settings that differ from their defaults, without secrets",
+        "of the last start: the settings that differ from their defaults, without secrets; empty "
+        "for a variable of .env that an empty one of the environment hides",
     ),
     "duration_seconds": JsonField("number", "seconds of all processes together"),
     "this_start": JsonField(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterable, List, Mapping, Sequence
 
 from bt_migrate.config.options import PROGRAMS
@@ -12,9 +12,13 @@ from bt_migrate.report.display import shell_word
 from bt_migrate.state.run_record import RunRecord, Session
 
 ONLY_OF_PART = ("--shard", "--no-rows")
-# option -> its value that selects everything
-ALL_OF = {"--resources": "all", "--projects": "*"}
 VARIABLES = {setting.flag: setting.env for setting in ALL_SETTINGS if setting.flag}
+# option -> the variable that must not be set beside it
+UNSET_BESIDE = {
+    "--created-after": "MIGRATION_WINDOW",
+    "--created-before": "MIGRATION_WINDOW",
+    "--state-dir": "MIGRATION_RESUME_RUN_DIR",
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class LastStart:
 
     `kept_before`: options of earlier starts that change what is moved. `environment`: the values of
     other settings, which the environment or .env set, as options; the next command finds them there
-    too.
+    too. `variables`: all that are set there. `unset`: those that are empty for the next command.
     """
 
     command: str
@@ -33,6 +37,8 @@ class LastStart:
     error: str
     kept_before: Sequence[str] = ()
     environment: Sequence[str] = ()
+    variables: Sequence[str] = ()
+    unset: Sequence[str] = ()
 
     @property
     def options(self) -> List[str]:
@@ -41,19 +47,11 @@ class LastStart:
         given = [*self.arguments, *before]
         return [*given, *without(self.environment, _flags(given))]
 
-    def without_everywhere(self, arguments: Sequence[str], flags: Sequence[str]) -> List[str]:
-        """Returns the arguments without these options, and with what undoes those of the
-        environment: see `ALL_OF` and `to_unset`.
-        """
-        undone = [flag for flag in flags if flag in _flags(self.environment) and flag in ALL_OF]
-        words = [word for flag in undone for word in (flag, ALL_OF[flag])]
-        return [*without(arguments, flags), *words]
-
-    def to_unset(self, flags: Sequence[str]) -> str:
-        """Returns what a person has to do before a command without these options, "" if nothing."""
+    def unsetting(self, flags: Sequence[str]) -> LastStart:
+        """Returns the start with these settings empty in the environment of the next command."""
         named = _flags(self.environment)
-        variables = [VARIABLES[flag] for flag in flags if flag in named and flag not in ALL_OF]
-        return f"unset {' and '.join(variables)} first; " if variables else ""
+        variables = [VARIABLES[flag] for flag in flags if flag in named]
+        return replace(self, unset=[*self.unset, *variables])
 
     def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
         """Returns the command with what was kept before, and the arguments that it accepts."""
@@ -62,7 +60,17 @@ class LastStart:
         kept_flags = [option.flag for option in options if option.kept and option.flag not in given]
         arguments = [*only(self.kept_before, kept_flags), *arguments]
         words = map(shell_word, [self.prefix + command, *accepted_by(command, arguments)])
-        return f"{' '.join(words)}  # {comment}"
+        return f"{' '.join([*self._assignments(command, arguments), *words])}  # {comment}"
+
+    def _assignments(self, command: str, arguments: Sequence[str]) -> List[str]:
+        """Returns `MIGRATION_X=` for each variable that has to be empty for the command."""
+        beside = {UNSET_BESIDE.get(flag, "") for flag in _flags(arguments)}
+        of_others = {VARIABLES[flag] for flag in VARIABLES.keys() - flags_of(command)}
+        return [
+            f"{name}="
+            for name in dict.fromkeys([*self.unset, *self.variables])
+            if name not in of_others and (name in self.unset or name in beside)
+        ]
 
     def again(self, arguments: Sequence[str], comment: str) -> str:
         return self.line(self.command, arguments, comment)
@@ -81,17 +89,26 @@ def last_start(record: RunRecord) -> LastStart:
         arguments = without(arguments, ONLY_OF_PART)
     prefix = session.prefix if session else "bin/"
     error = (session.error if session else None) or ""
-    environment = _environment(record.settings, arguments)
-    return LastStart(command, arguments, prefix, error, _kept_before(record.sessions), environment)
+    settings = record.settings
+    return LastStart(
+        command,
+        arguments,
+        prefix,
+        error,
+        _kept_before(record.sessions),
+        _environment(settings, arguments),
+        list(settings),
+        [name for name, text in settings.items() if not text],
+    )
 
 
 def _environment(settings: Mapping[str, str], arguments: Sequence[str]) -> List[str]:
     """Returns the settings that no argument gave, as options. `settings`: variable -> text."""
     words: List[str] = []
     for setting in ALL_SETTINGS:
-        if not setting.flag or setting.env not in settings or setting.flag in _flags(arguments):
+        text = settings.get(setting.env)
+        if not setting.flag or not text or setting.flag in _flags(arguments):
             continue
-        text = settings[setting.env]
         if setting.metavar:
             words += [setting.flag, text]
         elif setting.read(setting.env, text) != setting.inverted:

@@ -35,8 +35,8 @@ def from_process(
         (None, "3", "4", 3),
         ("2", "3", "4", 2),
         ("2", None, None, 2),
-        (None, "", "4", 4),  # set to nothing is not set
-        (None, " ", "4", 4),
+        (None, "", "4", 100),  # set to nothing hides the one of the file
+        (None, " ", "4", 100),
         (None, None, "", 100),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-from tests.support.next_commands import EQUAL, UNEQUAL, commands, next_lines
+from tests.support.next_commands import EQUAL, MISSING, UNEQUAL, commands, next_lines
 
 DIFFERS = {"resource": "prompts", "outcome": "differs"}
 WAITS = {
@@ -85,27 +85,22 @@ def test_other_excluded_resources_stay_excluded(env: bool, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("option", "variables", "there", "absent"),
+    ("option", "variable"),
     [
-        ("--resources prompts", {"MIGRATION_RESOURCES": "prompts"}, "--resources all", ""),
-        ("--projects a", {"MIGRATION_PROJECTS": "a"}, "--projects '*'", ""),
-        (
-            "--exclude-resources functions",
-            {"MIGRATION_EXCLUDE_RESOURCES": "functions"},
-            "",
-            "unset MIGRATION_EXCLUDE_RESOURCES first",
-        ),
+        ("--resources prompts", "MIGRATION_RESOURCES"),
+        ("--projects a", "MIGRATION_PROJECTS"),
+        ("--exclude-resources functions", "MIGRATION_EXCLUDE_RESOURCES"),
+        ("--exclude-projects a", "MIGRATION_EXCLUDE_PROJECTS"),
     ],
 )
 @pytest.mark.parametrize("env", [False, True])
 def test_a_selection_that_leaves_targets_out_is_widened(
-    option: str, variables: Dict[str, str], there: str, absent: str, env: bool, tmp_path: Path
+    option: str, variable: str, env: bool, tmp_path: Path
 ) -> None:
-    line = one_line(tmp_path, option, variables, env=env, report=WAITS)
-    if env:
-        assert there in line and absent in line
-    else:
-        assert option.split()[0] not in line and "unset" not in line
+    name, value = option.split()
+    line = one_line(tmp_path, option, {variable: value}, env=env, report=WAITS)
+    assert line.startswith(f"{variable}= bin/migrate-all --" if env else "bin/migrate-all --")
+    assert name not in line
 
 
 @pytest.mark.parametrize("env", [False, True])
@@ -126,7 +121,7 @@ def test_a_window_that_leaves_out_experiments_is_left(
     line = one_line(tmp_path, option, variables, env=env, report=report, finished=True)
     is_left = targets == "experiments"
     assert ("moves the targets of the references too" in line) == is_left
-    assert (f"unset {''.join(variables)} first" in line) == (is_left and env)
+    assert line.startswith(f"{''.join(variables)}= bin/") == (is_left and env)
     assert (option in line) == (not is_left and not env)
 
 
@@ -140,8 +135,8 @@ def test_a_phase_before_moves_kinds_that_the_selection_left_out(env: bool, tmp_p
         command="migrate-settings",
         report=WAITS,
     )
-    assert line.startswith("bin/migrate-definitions")
-    assert "prompts" not in line and ("--resources all" in line) == env
+    assert line.startswith(f"{'MIGRATION_RESOURCES= ' if env else ''}bin/migrate-definitions")
+    assert "prompts" not in line
 
 
 def test_a_policy_of_the_move_is_kept_after_a_verification(tmp_path: Path) -> None:
@@ -169,3 +164,23 @@ def test_settings_of_the_environment_are_not_repeated_as_options(tmp_path: Path)
         report={"verification": EQUAL},
     )
     assert line == "bin/migrate-all --state-dir RUN --since-last"
+
+
+def test_a_variable_that_was_empty_for_the_last_start_is_empty_for_the_next(tmp_path: Path) -> None:
+    """It hides the one of .env, which would select less than the run has."""
+    settings = {"MIGRATION_EXCLUDE_PROJECTS": "", "MIGRATION_USER_MAP": ""}
+    (line,) = commands(tmp_path, "migrate-all", "", "completed", settings=settings, finished=True)
+    assert line.startswith("MIGRATION_EXCLUDE_PROJECTS= MIGRATION_USER_MAP= bin/verify ")
+
+
+def test_a_window_of_the_environment_is_empty_beside_the_dates_of_the_run(tmp_path: Path) -> None:
+    (line,) = commands(
+        tmp_path,
+        "verify",
+        "",
+        "incomplete",
+        settings={"MIGRATION_WINDOW": "daily", "MIGRATION_RESUME_RUN_DIR": "RUN"},
+        window=("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        report={"verification": MISSING},
+    )
+    assert line.startswith("MIGRATION_WINDOW= MIGRATION_RESUME_RUN_DIR= bin/migrate-all --created-")

@@ -17,7 +17,8 @@ PHASES = tuple(name for name in PROGRAMS if name.startswith("migrate-") or name 
 def env_example() -> str:
     lines = [
         "## Settings of bt_migrate: copy this file to .env and fill in the two keys.",
-        "## The environment wins over .env, options win over both.",
+        "## The environment wins over .env, options win over both. An empty MIGRATION_ variable of",
+        "## the environment hides the one of this file.",
     ]
     for section in SECTIONS:
         lines += _entries(section.capitalize(), _settings_in(section))
