@@ -56,8 +56,6 @@ class CopyState:
     # transactions of the destination in which this tool wrote rows: a row whose last transaction is
     # one of these is ours
     transactions: List[int] = field(default_factory=list)
-    # kept by earlier versions, and not used: clocks do not say who wrote a row
-    delivered_until: int = 0
     # rows that were in the destination before this run and were written to
     overwritten: int = 0
     # this run created the destination object
@@ -134,7 +132,7 @@ class StreamState:
         if not path.exists():
             return cls(path, dict(header))
         data = read_json(path)
-        refuse_other_fields(path, data, cls(path).content(), NEEDED_FIELDS)
+        refuse_other_fields(path, data, {*cls(path).content(), *FORMER_FIELDS}, NEEDED_FIELDS)
         slices, above = _read_slices(path, data)
         state = cls(path, **record_fields(path, cls, data, OWN_FIELDS))
         state.header = {**state.header, **header}
@@ -206,7 +204,6 @@ class StreamState:
             "slices": slices,
             **asdict(self.copy),
             **asdict(self.sync),
-            "pagination_key": self.slices[0].after,
         }
 
     def save(self) -> None:
@@ -228,6 +225,8 @@ class StreamState:
 
 
 NEEDED_FIELDS = ("header", "slices", "counts", "done")
+# written by earlier versions, and not read
+FORMER_FIELDS = ("pagination_key", "delivered_until")
 OWN_FIELDS = ("header", "counts", "findings", "done", "error", "seconds", "waiting", "failed")
 
 

@@ -307,7 +307,7 @@ def test_each_member_of_a_group_is_resumed_at_its_own_key(seen: str, tmp_path: P
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
         assert w.move("dataset", "--preserve-order", **settings) == 1
-        stand = {name: state["pagination_key"] for name, state in states(w.root).items()}
+        stand = {name: state["slices"][0]["after"] for name, state in states(w.root).items()}
         assert stand["object 001"] is None
         assert stand["object 000"] is not None
         before = len(w.sandbox.sent)
