@@ -156,7 +156,7 @@ class Transport:
                 self._pause_after_refusal(request, error, tries)
             except (requests.RequestException, NetworkError) as error:
                 if request.once and not _connect_failed(error):
-                    raise self.network_error(str(request), error, final=True) from None
+                    raise self.final_error(str(request), error) from None
                 self._pause_after_silence(request, error, tries)
 
     def _unusable_url(self, error: Exception) -> UsageError:
@@ -377,7 +377,7 @@ class Transport:
         outage = self._proven and self.limits.attempts and tries.in_outage_time()
         spent = tries.failures >= self.limits.attempts or _connect_failed(error)
         if spent and not outage:
-            raise self.network_error(str(request), error, final=True) from None
+            raise self.final_error(str(request), error) from None
         problem = f"{self.side}: {request}: no answer ({type(error).__name__})"
         self._pause_before_retry(problem, tries)
 
@@ -459,15 +459,14 @@ class Transport:
         """Tell the throttle of an answer that is no 429."""
         self.throttle.answered(query=request.is_query, started_s=tries.sent_s, route=request.route)
 
-    def network_error(
-        self, request: str, problem: Exception, *, final: bool = False
-    ) -> NetworkError:
+    def final_error(self, request: str, problem: Exception) -> NetworkError:
+        """Returns the error for a request that is not sent again."""
         if isinstance(problem, NetworkError):
-            return NetworkError(str(problem), final=final)
+            return NetworkError(str(problem), final=True)
         return NetworkError(
             f"{self.side}: no answer from {origin(self.url)} for {request}"
             f" ({type(problem).__name__}); is the URL right, the host up, the proxy set?",
-            final=final,
+            final=True,
         )
 
 

@@ -63,9 +63,7 @@ class FindingCounts:
         """
         self._add_digest(place, int.from_bytes(digest[:NOTE_DIGEST_BYTES], "big"))
 
-    def _noted(
-        self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = ""
-    ) -> NoteKey:
+    def _noted(self, kind: str, row_id: str, path: str, detail: str, ref: str = "") -> NoteKey:
         """Returns the key of the note for such findings, which is added if it is missing."""
         key: NoteKey = (kind, _POSITION.sub("[]", path), detail)
         if key not in self._notes:

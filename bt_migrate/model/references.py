@@ -219,9 +219,9 @@ def without_prefix(text: str) -> Tuple[str, str]:
     return (match[1], match[2]) if match else ("", text)
 
 
-def attachment_places(value: Any, path: Path = ()) -> List[Path]:
+def attachment_places(value: Any) -> List[Path]:
     """Paths of every reference to an attachment that Braintrust stores, at any depth."""
-    return [place for place, part in _values(value, path) if _is_attachment(part)]
+    return [place for place, part in _values(value, ()) if _is_attachment(part)]
 
 
 def _is_attachment(value: Any) -> bool:

@@ -26,9 +26,9 @@ NEEDS_SCRATCH = "needs a scratch project, which --read-only does not create"
 MARKS = {HOLDS: "ok", DIFFERS: "differs", BROKEN: "BROKEN", NOT_TRIED: "not tried"}
 
 
-def probe_reading(api: Api, patience_s: float = PATIENCE_S) -> List[ProbeResult]:
+def probe_reading(api: Api) -> List[ProbeResult]:
     """Check the assumptions that can be checked without writing."""
-    scratch = Scratch(api, "", "", patience_s)
+    scratch = Scratch(api, "", "", PATIENCE_S)
     return [_tried(assumption, scratch, tries=assumption.reads_only) for assumption in ASSUMPTIONS]
 
 

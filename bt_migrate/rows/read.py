@@ -32,7 +32,7 @@ from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.report.display import plural
-from bt_migrate.rows.by_id import Found, query_by_ids, query_with_limit, rows_or_refusal
+from bt_migrate.rows.by_id import Found, query_by_ids, query_with_limit
 from bt_migrate.rows.facets import add_facets
 from bt_migrate.rows.page_ahead import AskedPage, PageAhead
 from bt_migrate.rows.page_checks import KEY, has_one_key, reason_to_refuse, without_cut_off_key
@@ -425,20 +425,6 @@ def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) ->
     return answer
 
 
-def rows_of_ids(
-    api: Api,
-    kind: str,
-    object_ids: Sequence[str],
-    row_ids: Sequence[str],
-    version: Optional[int] = None,
-) -> List[JsonObject]:
-    """Returns the rows of the objects that have these ids (or had them at a version), each once.
-
-    At most MAX_LIMIT. Raises ApiError if the server refuses one of the ids.
-    """
-    return rows_or_refusal(found_rows(api, kind, object_ids, row_ids, version))
-
-
 def found_rows(
     api: Api,
     kind: str,
@@ -446,7 +432,10 @@ def found_rows(
     row_ids: Sequence[str],
     version: Optional[int] = None,
 ) -> Found:
-    """Returns `rows_of_ids`, and apart from these the ids that the server refuses in a query."""
+    """Returns the rows of the objects that have these ids (or had them at a version), each once.
+
+    At most MAX_LIMIT ids; apart from the rows, those that the server refuses in a query.
+    """
     rows, refused = query_by_ids(
         api,
         lambda ids, one_by_one: rows_query(kind, object_ids, ids, one_by_one=one_by_one),

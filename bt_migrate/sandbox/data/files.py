@@ -27,7 +27,6 @@ class Attachment:
     content_type: str
     upload_status: str = "uploading"
     error_message: Optional[str] = None
-    blob: Optional[Blob] = None
 
 
 @dataclass(frozen=True)
