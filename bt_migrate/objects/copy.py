@@ -30,6 +30,7 @@ from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import ApiError
 from bt_migrate.model.activation import deletes_rows, missing_words
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED, WAITING
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
 from bt_migrate.model.resources import ROW_KINDS
@@ -299,9 +300,9 @@ class _LevelCopy:
         size = max(least, len(items) // MAX_BATCHES)
         under_way: Deque[Batch] = deque()
         try:
-            for start in range(0, len(items), size):
+            for batch in portions(items, size):
                 self.writer.catalog.dest.check()
-                under_way.append(self._begin(items[start : start + size]))
+                under_way.append(self._begin(batch))
                 if len(under_way) > 1:
                     self._finish(under_way[0])
                     under_way.popleft()

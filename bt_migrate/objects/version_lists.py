@@ -20,6 +20,7 @@ from bt_migrate.api.transactions import xact_of
 from bt_migrate.api.transport import CURSOR_HEADER
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import BY_NAME
@@ -55,9 +56,7 @@ class VersionLists:
                 for project_id, ids in objects.items()
                 if project_id not in self._asked and ids
             }
-            ids = list(wanted)
-            for start in range(0, len(ids), OBJECTS_PER_QUERY):
-                portion = ids[start : start + OBJECTS_PER_QUERY]
+            for portion in portions(list(wanted), OBJECTS_PER_QUERY):
                 # Prompts and functions are one store: the first kind mostly has both.
                 for kind in (BY_NAME[name] for name in CALLABLE):
                     open_ids = [

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 from bt_migrate.model.findings import KINDS
 from bt_migrate.model.outcomes import CREATED, FOUND, UPDATED, WOULD_CREATE, WOULD_UPDATE
+from bt_migrate.model.portions import portions
 from bt_migrate.report.actions import rows_of
 from bt_migrate.report.display import (
     counts_text,
@@ -82,8 +83,7 @@ def matrix_lines(report: Mapping[str, Any]) -> List[str]:
         return []
     words = "planned or there, +skipped, !other" if report["dry_run"] else WORDS
     lines = [f"Objects by project ({words})"]
-    for start in range(0, len(projects), MATRIX_PROJECTS):
-        block = projects[start : start + MATRIX_PROJECTS]
+    for block in portions(projects, MATRIX_PROJECTS):
         names = [shown(project or "(organization)", MATRIX_COLUMNS) for project in block]
         rows = [
             [resource, *(_cell(by_project.get(project)) for project in block)]

@@ -15,6 +15,7 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -158,8 +159,8 @@ class ShownRows:
 
 def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> ShownRows:
     shown = ShownRows()
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        rows, refused = found_rows(api, kind, [object_id], ids[start : start + IDS_PER_QUERY])
+    for portion in portions(ids, IDS_PER_QUERY):
+        rows, refused = found_rows(api, kind, [object_id], portion)
         shown.rows.update((row["id"], row) for row in rows)
         shown.refused.update(refused)
     return shown

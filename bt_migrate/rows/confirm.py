@@ -23,6 +23,7 @@ from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.display import plural
@@ -183,8 +184,7 @@ def _counted(catalog: Catalog, streams: Sequence[DeliveredStream]) -> Dict[str, 
         alike.setdefault((stream.state.header["kind"], stream.names_all), []).append(stream)
     rows_of: Dict[str, Optional[int]] = {}
     for (kind_name, names_all), of_kind in alike.items():
-        for start in range(0, len(of_kind), OBJECTS_PER_QUERY):
-            portion = of_kind[start : start + OBJECTS_PER_QUERY]
+        for portion in portions(of_kind, OBJECTS_PER_QUERY):
             places = _by_transactions(portion) if names_all else [_since_start(catalog)]
             dest_ids = [stream.dest_id for stream in portion]
             counts = [
@@ -200,8 +200,7 @@ def _counted(catalog: Catalog, streams: Sequence[DeliveredStream]) -> Dict[str, 
 
 def _by_transactions(streams: Sequence[DeliveredStream]) -> List[Bounds]:
     xacts = sorted({xact for stream in streams for xact in stream.transactions})
-    starts = range(0, len(xacts), XACTS_PER_QUERY)
-    return [Bounds(xacts=xacts[start : start + XACTS_PER_QUERY]) for start in starts]
+    return [Bounds(xacts=portion) for portion in portions(xacts, XACTS_PER_QUERY)]
 
 
 def _since_start(catalog: Catalog) -> Bounds:

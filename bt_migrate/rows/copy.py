@@ -23,6 +23,7 @@ from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import FAILED
+from bt_migrate.model.portions import portions
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import wait_for
 from bt_migrate.rows.commit import counts_line
@@ -352,8 +353,7 @@ def send_again(shared: SharedCopy, member: StreamCopy, row_ids: Sequence[str]) -
     member.touched = True
 
     def pages_again() -> Iterator[Page]:
-        for start in range(0, len(row_ids), ROWS_AGAIN):
-            ids = row_ids[start : start + ROWS_AGAIN]
+        for ids in portions(row_ids, ROWS_AGAIN):
             rows, refused = found_rows(shared.catalog.source, kind, [object_id], ids)
             member.tried_again += [row_id for row_id in ids if row_id not in refused]
             _note_not_read(member, refused)

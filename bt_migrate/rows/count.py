@@ -35,6 +35,7 @@ from bt_migrate.api.btql import (
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant, iso
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource_table import EXPERIMENTS
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -85,10 +86,7 @@ def count_by_object(
     object that seems empty is counted alone.
     """
     at_s = api.clock.mark_s()
-    chunks = [
-        object_ids[start : start + OBJECTS_PER_QUERY]
-        for start in range(0, len(object_ids), OBJECTS_PER_QUERY)
-    ]
+    chunks = portions(object_ids, OBJECTS_PER_QUERY)
     rows_of: Dict[str, Optional[int]] = {}
     doubtful: List[str] = []
 

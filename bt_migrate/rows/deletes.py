@@ -19,6 +19,7 @@ from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.display import plural
@@ -119,8 +120,7 @@ def _counted(
         for state in catalog.run.all_streams()
         if state.done and state.header["kind"] == kind_name
     }
-    for start in range(0, len(streams), OBJECTS_PER_QUERY):
-        portion = streams[start : start + OBJECTS_PER_QUERY]
+    for portion in portions(streams, OBJECTS_PER_QUERY):
         source_ids = [stream.source_id for stream in portion]
         dest_ids = [stream.dest_id for stream in portion]
         source = summaries(catalog, catalog.source, kind_name, source_ids)

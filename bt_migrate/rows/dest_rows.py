@@ -45,7 +45,7 @@ class DestRows:
             alone = self._look_up_together(wanted, ids, dest_rows, refusals)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
-            for portion in portions(wanted[object_id]):
+            for portion in lookups(wanted[object_id]):
                 dest = self._catalog.dest
                 rows, refused = found_rows(dest, self._kind.name, [dest_id], portion)
                 dest_rows[object_id].update((row["id"], row) for row in rows)
@@ -86,7 +86,7 @@ class DestRows:
         ]
 
 
-def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
+def lookups(sizes: Mapping[str, int]) -> Iterator[List[str]]:
     """Yields row ids for one query each.
 
     At most IDS_LOOKED_UP ids, of rows with at most BYTES_LOOKED_UP bytes.

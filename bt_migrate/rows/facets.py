@@ -26,6 +26,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.by_id import by_ids, query_by_ids, query_with_limit, rows_or_refusal
 from bt_migrate.rows.page_ahead import SIZE_STATUSES
@@ -117,8 +118,8 @@ def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) ->
     holders: List[str] = []
     place = FacetPlace(NOWHERE)
     try:
-        for start in range(0, len(ids), size):
-            holders += _holders(api, kind_name, ids[start : start + size], bounds)
+        for portion in portions(ids, size):
+            holders += _holders(api, kind_name, portion, bounds)
         if holders:
             place = FacetPlace(TRACES, sorted(set(holders)))
             place = _place(api, kind_name, holders)

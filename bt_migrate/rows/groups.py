@@ -11,6 +11,7 @@ from functools import partial
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resources import ROW_KINDS, RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts, count_by_object
@@ -123,7 +124,7 @@ def round_groups(
     for above, alike in by_above.items():
         counted = _counted_above(catalog, alike, above)
         size = OBJECTS_PER_QUERY if above == round_.above else 1
-        yield from (counted[start : start + size] for start in range(0, len(counted), size))
+        yield from portions(counted, size)
     yield from groups(counted_streams(catalog, counts, new), catalog.settings.read_streams)
 
 

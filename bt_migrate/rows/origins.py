@@ -14,6 +14,7 @@ import math
 import threading
 from collections import defaultdict
 from functools import partial
+from itertools import chain
 from typing import (
     AbstractSet,
     Dict,
@@ -40,6 +41,7 @@ from bt_migrate.api.btql import (
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -89,10 +91,11 @@ def versions_named_by_rows(
             for project in projects
             for object_id in row_object_ids(catalog, kind, project["id"])
         ]
-        portions = _portions(ids)
-        for entries in catalog.lists.at_once(partial(_named, catalog, kind, after_xact), portions):
-            for dataset_id, row_version in entries:
-                named[dataset_id].add(row_version)
+        answers = catalog.lists.at_once(
+            partial(_named, catalog, kind, after_xact), portions(ids, OBJECTS_PER_QUERY)
+        )
+        for dataset_id, row_version in chain.from_iterable(answers):
+            named[dataset_id].add(row_version)
     return named
 
 
@@ -148,8 +151,9 @@ def count_origins(
 
     Costs a query for 25 objects, and one for 25 of the datasets that they name.
     """
-    portions = _portions(object_ids)
-    answers = catalog.lists.at_once(partial(_counted, catalog.source, kind_name), portions)
+    answers = catalog.lists.at_once(
+        partial(_counted, catalog.source, kind_name), portions(object_ids, OBJECTS_PER_QUERY)
+    )
     named = [
         row
         for rows in answers
@@ -158,7 +162,8 @@ def count_origins(
     ]
     datasets = sorted({row.dataset_id for row in named})
     last = catalog.lists.at_once(
-        lambda ids: last_written(catalog.source, ids, Bounds()), _portions(datasets)
+        lambda ids: last_written(catalog.source, ids, Bounds()),
+        portions(datasets, OBJECTS_PER_QUERY),
     )
     present = {xact: rows for answer in last for xact, rows in answer.items()}
     by_object: Dict[str, List[NamedRows]] = defaultdict(list)
@@ -187,11 +192,6 @@ def _origins(named: Sequence[NamedRows], present: Mapping[int, int]) -> Origins:
         len(past),
         math.ceil(sum(past_rows)),
     )
-
-
-def _portions(ids: Sequence[str]) -> List[Sequence[str]]:
-    starts = range(0, len(ids), OBJECTS_PER_QUERY)
-    return [ids[start : start + OBJECTS_PER_QUERY] for start in starts]
 
 
 def _counted(api: Api, kind_name: str, ids: Sequence[str]) -> List[NamedRows]:

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
 from bt_migrate.api.transactions import after_transaction
 from bt_migrate.errors import ApiError
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import sync_marks
@@ -271,9 +272,9 @@ def _present(
 def _newest(catalog: Catalog, ids: Sequence[str]) -> Dict[str, int]:
     """Returns dataset -> its last transaction, if the server tells it."""
     newest: Dict[str, int] = {}
-    for start in range(0, len(ids), OBJECTS_PER_QUERY):
+    for portion in portions(ids, OBJECTS_PER_QUERY):
         try:
-            newest.update(newest_xacts(catalog.source, ids[start : start + OBJECTS_PER_QUERY]))
+            newest.update(newest_xacts(catalog.source, portion))
         except ApiError as error:
             log.info("states of datasets are not known: %s", error)
     return newest

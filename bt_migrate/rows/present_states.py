@@ -16,6 +16,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import DIFFERS, FAILED
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -89,8 +90,7 @@ def _present_states(catalog: Catalog, ids: Sequence[str]) -> Dict[str, Present]:
     """Returns dataset -> its present state, if the server tells it; two queries for 25 datasets."""
     source = catalog.source
     present: Dict[str, Present] = {}
-    for start in range(0, len(ids), OBJECTS_PER_QUERY):
-        portion = ids[start : start + OBJECTS_PER_QUERY]
+    for portion in portions(ids, OBJECTS_PER_QUERY):
         try:
             newest = newest_xacts(source, portion)
             counted = count_by_object(catalog, source, KIND.name, portion, Bounds())

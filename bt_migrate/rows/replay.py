@@ -18,6 +18,7 @@ stays true.
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
@@ -27,6 +28,7 @@ from bt_migrate.attachments.copy import NOT_COPIED
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import OPEN_OUTCOMES
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.model.resources import BY_NAME
@@ -430,7 +432,7 @@ def _delete_ids(shared: SharedCopy, member: StreamCopy, id_lists: Iterator[List[
     stream, settings = member.stream, shared.catalog.settings
     size = settings.rows(stream.kind.name).insert_batch_size
     deleted = 0
-    for ids in _portions(id_lists, size):
+    for ids in chain.from_iterable(portions(listed, size) for listed in id_lists):
         if member.doubtful or member.above is not None:
             ids = _without_changed(shared, member, ids)
         if not ids:
@@ -473,8 +475,3 @@ def _not_in_source(
     rows, refused = found_rows(shared.catalog.source, *wanted_rows)
     shown = {*refused, *(row["id"] for row in rows)}
     return [row_id for row_id in ids if row_id not in shown]
-
-
-def _portions(id_lists: Iterator[List[str]], size: int) -> Iterator[List[str]]:
-    for ids in id_lists:
-        yield from (ids[start : start + size] for start in range(0, len(ids), size))

@@ -10,6 +10,7 @@ from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import FAILED, UPDATED
+from bt_migrate.model.portions import portions
 from bt_migrate.model.references import dotted
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -128,8 +129,8 @@ def _of_rows_that_are_there(
     row_ids = list(dict.fromkeys(merge.row.id for merge in merges))
     shown: Set[str] = set()
     absent: Set[str] = set()
-    for start in range(0, len(row_ids), ROWS_AT_ONCE):
-        ours = our_transactions(state, seen, row_ids[start : start + ROWS_AT_ONCE])
+    for ids in portions(row_ids, ROWS_AT_ONCE):
+        ours = our_transactions(state, seen, ids)
         there = rows_in_dest(catalog, state, ours)
         shown.update(there.rows)
         absent.update(there.missing(ours))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.model.outcomes import CREATED, UPDATED
+from bt_migrate.model.portions import portions
 from bt_migrate.state.files import make_private
 from bt_migrate.state.open_files import OPEN_STORES
 from bt_migrate.state.row_records import DeferredReference, DeliveredRow
@@ -260,8 +261,7 @@ class SeenRows:
         self, columns_from: str, object_id: str, ids: Sequence[str], order: str = ""
     ) -> Iterator[Tuple[Any, ...]]:
         """Yields the records of the ids, in portions that a statement takes."""
-        for start in range(0, len(ids), IDS_PER_SELECT):
-            portion = ids[start : start + IDS_PER_SELECT]
+        for portion in portions(ids, IDS_PER_SELECT):
             places = ",".join("?" * len(portion))
             query = f"select {columns_from} where object = ? and id in ({places}) {order}"
             yield from self._rows(query, (object_id, *map(id_bytes, portion)))

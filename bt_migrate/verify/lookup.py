@@ -25,6 +25,7 @@ from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
+from bt_migrate.model.portions import portions
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.rows.query_counts import IDS_PER_LOOKUP
@@ -99,8 +100,8 @@ class RowLookup:
 
     def compare(self, ids: Sequence[str]) -> None:
         """Add an outcome for each id. Waits while the destination shows no row or an old one."""
-        for start in range(0, len(ids), IDS_PER_LOOKUP):
-            self._compare_some(ids[start : start + IDS_PER_LOOKUP])
+        for portion in portions(ids, IDS_PER_LOOKUP):
+            self._compare_some(portion)
 
     def _compare_some(self, ids: Sequence[str]) -> None:
         open_ids = list(ids)

@@ -22,6 +22,7 @@ from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.attachments.copy import dest_attachment_key
 from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
+from bt_migrate.model.portions import portions
 from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -152,13 +153,10 @@ class CompareContext:
         return Comparison(f"{rows_text} {pair.kind}", pair.project, self.report, self.accepted)
 
 
-def groups_of_pairs(
-    pairs: Sequence[ObjectPair], size: int = OBJECTS_PER_QUERY
-) -> Iterator[List[ObjectPair]]:
+def groups_of_pairs(pairs: Sequence[ObjectPair]) -> Iterator[List[ObjectPair]]:
     """Returns groups of pairs of one kind, each as large as one count query allows."""
     for kind in ROW_KINDS:
-        of_kind = [pair for pair in pairs if pair.kind == kind]
-        yield from (of_kind[start : start + size] for start in range(0, len(of_kind), size))
+        yield from portions([pair for pair in pairs if pair.kind == kind], OBJECTS_PER_QUERY)
 
 
 def copy_second(catalog: Catalog, pair: ObjectPair) -> Optional[int]:

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from bt_migrate.rows.dest_rows import BYTES_LOOKED_UP, portions
+from bt_migrate.rows.dest_rows import BYTES_LOOKED_UP, lookups
 from tests.support.orgs import findings, report, runs
 from tests.support.row_runs import WRITE, World, call, counted
 from tests.support.syncs import (
@@ -214,7 +214,7 @@ def test_rows_are_looked_up_in_groups_that_fit_into_an_answer(
     sizes: List[int], expected: List[int]
 ) -> None:
     wanted = {f"r{number}": size for number, size in enumerate(sizes)}
-    found = list(portions(wanted))
+    found = list(lookups(wanted))
     assert ([len(part) for part in found], [row_id for part in found for row_id in part]) == (
         expected,
         list(wanted),
