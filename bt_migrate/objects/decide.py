@@ -96,7 +96,7 @@ def may_hold_secret(resource: Resource, obj: Mapping[str, Any]) -> bool:
 def comparable(obj: Mapping[str, Any]) -> Dict[str, Any]:
     """The object with its unordered lists sorted."""
     return {
-        name: sorted(value, key=repr) if name in MEMBERS and isinstance(value, list) else value
+        name: sorted(value, key=digest) if name in MEMBERS and isinstance(value, list) else value
         for name, value in obj.items()
     }
 

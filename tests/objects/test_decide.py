@@ -173,6 +173,24 @@ def test_the_order_of_members_does_not_matter() -> None:
     assert (comparable(left) == comparable(right), left["member_users"]) == (True, ["b", "a"])
 
 
+def test_the_order_of_members_depends_on_neither_the_order_of_their_fields_nor_nulls() -> None:
+    desired = {
+        "name": "r",
+        "member_permissions": [
+            {"permission": "update", "restrict_object_type": "project"},
+            {"permission": "read"},
+        ],
+    }
+    existing = {
+        "name": "r",
+        "member_permissions": [
+            {"restrict_object_type": None, "permission": "read"},
+            {"permission": "update", "restrict_object_type": "project"},
+        ],
+    }
+    assert differing(ROLES, desired, existing) == []
+
+
 def test_an_object_that_is_not_there_is_created() -> None:
     body = {"name": "Questions"}
     assert plan_object(DATASETS, SOURCE, body, None) == Action(
