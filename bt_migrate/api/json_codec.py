@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+from decimal import Decimal
 from functools import partial
-from typing import Any, Tuple
+from typing import Any, Tuple, Union
+
+# 1e999999999 would fill the memory with its digits
+MAX_EXPONENT = 10_000
 
 
 def _optional(name: str) -> Any:
@@ -51,7 +56,18 @@ def decode(text: bytes) -> Tuple[Any, bool]:
         # NaN, a lone surrogate, deep nesting: the standard library decides
         except ValueError:
             pass
-    return json.loads(text), False
+    return json.loads(text, parse_float=_number), False
+
+
+def _number(text: str) -> Union[int, float]:
+    """The float, or an integer for a number that is too large for a float (1e400).
+
+    JSON has no infinity, so a server would refuse the row that such a float is written into.
+    """
+    value = float(text)
+    if math.isinf(value) and Decimal(text).adjusted() <= MAX_EXPONENT:
+        return int(Decimal(text))
+    return value
 
 
 def _has_long_integer(text: bytes) -> bool:

@@ -43,6 +43,20 @@ def test_values_are_encoded_compactly_and_come_back_the_same(value: Any, expecte
     assert (repr(decode(expected)[0]), decode(expected)[1]) == (repr(value), False)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"1e400", b"1" + b"0" * 400),
+        (b"[-1.5E+309]", b"[-15" + b"0" * 308 + b"]"),
+        (b"1e-7", b"1e-07"),
+        (b"1e-400", b"0.0"),
+        (b"1e99999", b"Infinity"),
+    ],
+)
+def test_a_number_beyond_all_floats_stays_a_number(text: bytes, expected: bytes) -> None:
+    assert encode(decode(text)[0]) == expected
+
+
 def test_fields_keep_their_order_and_the_last_of_two_equal_names_counts() -> None:
     value, _ = decode(b'{"b":1,"a":2,"b":3}')
     assert encode(value) == b'{"b":3,"a":2}'
