@@ -194,9 +194,9 @@ def summary_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: B
     )
 
 
-def days_query(kind: str, object_id: str) -> str:
+def days_query(kind: str, object_id: str, bounds: Bounds) -> str:
     """One row `{"day": …, "rows": n}` for each day on which rows of the object were created."""
-    return f"dimensions: day(created) as day\n{count_query(kind, [object_id], Bounds())}"
+    return f"dimensions: day(created) as day\n{count_query(kind, [object_id], bounds)}"
 
 
 def ids_query(

@@ -91,7 +91,8 @@ SHAPES: Mapping[str, str] = {
     "estimate": (
         "{rows: integer, uncounted_streams: integer, bytes: integer, processed_bytes: integer, "
         "attachments: integer, queries: integer, inserts: integer, earlier_states~: {states: "
-        "integer, rows: integer, deletes: integer}, validation_queries: integer, "
+        "integer, rows: integer, deletes: integer}, deletes~: {*: {rows: integer, "
+        "waiting: integer, too_many: integer}}, validation_queries: integer, "
         "verification_queries: integer, state_bytes: integer, queries_per_minute: number?, "
         "seconds: number, whole_seconds: number, minutes_at_20_queries_a_minute: number, how: "
         "string}"

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import DIFFERS, FAILED, WOULD_CREATE
 from bt_migrate.model.resources import SELECTABLE
-from bt_migrate.report.measures import estimate_text
+from bt_migrate.report.measures import deletes_text, estimate_text
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -53,6 +53,7 @@ def page_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[st
     """
     objects = [row for states in run.all_objects() for row in object_rows(states)]
     objects.sort(key=lambda row: row[5] not in PROBLEMS)
+    estimate = report["estimate"] or {}
     data = {
         "report": report,
         "verdict": verdict(report, run.record.undone),
@@ -60,7 +61,8 @@ def page_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[st
         "objects_left_out": max(len(objects) - MAX_OBJECTS, 0),
         "resources": ["projects", *SELECTABLE],
         "app_urls": dict(app_urls),
-        "estimate_text": estimate_text(report["estimate"]) if report["estimate"] else "",
+        "estimate_text": estimate_text(estimate) if estimate else "",
+        "deletes_text": deletes_text(estimate.get("deletes") or {}),
         "timeline": read_timeline(run.path / TIMELINE_FILE),
     }
     return TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", embedded(data))

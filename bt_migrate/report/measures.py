@@ -7,6 +7,8 @@ from typing import Any, Mapping, Optional
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
 from bt_migrate.report.display import duration_text, plural, shown, size_text
 
+MISSED_AGAIN = "once a sync ten minutes later misses them again"
+
 
 def lag_text(lag: Optional[Mapping[str, Any]]) -> str:
     """`12 rows written since 2026-01-15T00:00:00Z, the oldest 3 min ago`"""
@@ -44,6 +46,19 @@ def earlier_states_text(states: Mapping[str, Any]) -> str:
     deletes = f" and {plural(states['deletes'], 'deletion')}" if states["deletes"] else ""
     made = f"{plural(states['states'], 'earlier state')} of datasets"
     return f", and {plural(states['rows'], 'row')}{deletes} for {made}"
+
+
+def deletes_text(deletes: Mapping[str, Mapping[str, int]]) -> str:
+    """`3 rows of logs, and 2 more once a sync ten minutes later misses them again; …`"""
+    return "; ".join(_deletes_of(kind, planned) for kind, planned in deletes.items())
+
+
+def _deletes_of(kind: str, planned: Mapping[str, int]) -> str:
+    if planned["too_many"]:
+        gone = plural(planned["too_many"], "row")
+        return f"none of {gone} of {kind} that are gone, as --max-deletes allows fewer"
+    text = f"{plural(planned['rows'], 'row')} of {kind}"
+    return f"{text}, and {planned['waiting']:,} more {MISSED_AGAIN}" if planned["waiting"] else text
 
 
 def _whole_time(estimate: Mapping[str, Any]) -> str:

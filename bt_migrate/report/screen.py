@@ -43,6 +43,8 @@ SCREEN_LINES = 35
 # A list in a small window has at least this many lines.
 LEAST_LINES = 4
 CONTINUED = " " * 4
+# how the lines of a plan begin, which are never cut
+PLANNED = ("Estimate: ", "Would delete: ")
 SHOWN_PROBLEMS = 10
 
 # What a comparison found that is no failure.
@@ -189,7 +191,7 @@ def _cut(lines: Sequence[str], over: int) -> List[str]:
 
 
 def in_one_line_each(lines: Sequence[str]) -> List[str]:
-    """Returns the lines of a list, each entry cut to one line, except an estimate."""
+    """Returns the lines of a list, each entry cut to one line, except those of a plan."""
     entries: List[str] = []
     is_whole = False
     for line in lines:
@@ -197,7 +199,7 @@ def in_one_line_each(lines: Sequence[str]) -> List[str]:
             entries[-1] = shown(f"{entries[-1]} {line.strip()}", COLUMNS)
         else:
             entries.append(line)
-            is_whole = line.startswith("Estimate: ") or (is_whole and line.startswith(CONTINUED))
+            is_whole = line.startswith(PLANNED) or (is_whole and line.startswith(CONTINUED))
     return entries
 
 

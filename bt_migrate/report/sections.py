@@ -20,7 +20,7 @@ from bt_migrate.report.display import (
     table,
     wrapped,
 )
-from bt_migrate.report.measures import estimate_text
+from bt_migrate.report.measures import deletes_text, estimate_text
 
 NOT_CREATED = "not_created"
 # a space at which a line is not broken
@@ -111,10 +111,13 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
 
 
 def estimate_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns rows, bytes and time of a plan; nothing after another start."""
-    if not (report["planned_streams"] and report["estimate"]):
+    """Returns rows, bytes, time and deletes of a plan; nothing after another start."""
+    estimate = report["estimate"]
+    if not (report["planned_streams"] and estimate):
         return []
-    return wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")
+    lines = wrapped(f"Estimate: {estimate_text(estimate)}", first="")
+    deletes = deletes_text(estimate.get("deletes") or {})
+    return [*lines, *wrapped(f"Would delete: {deletes}", first="")] if deletes else lines
 
 
 def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Counter[str]]:

@@ -12,14 +12,13 @@ from typing import Dict, Iterable, List
 from bt_migrate.errors import StateError
 from bt_migrate.state.files import FORMAT, read_json, write_json
 from bt_migrate.state.records import WHAT_TO_DO, has_type
+from bt_migrate.state.run_files import ABSENT_ENDING
 from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.sync_marks import ABSENCE_S
 
-FILE_ENDING = "_absent.json"
-
 
 def note_absent(
-    state: StreamState, row_ids: Iterable[str], now_s: int, ending: str = FILE_ENDING
+    state: StreamState, row_ids: Iterable[str], now_s: int, ending: str = ABSENT_ENDING
 ) -> List[str]:
     """Record the missing rows. Returns those that have been missing for ABSENCE_S.
 
@@ -35,7 +34,7 @@ def note_absent(
 def forget_absent(state: StreamState, row_ids: Iterable[str]) -> None:
     """Remove rows that were deleted in the destination."""
     gone = set(row_ids)
-    path = state.sibling(FILE_ENDING)
+    path = state.sibling(ABSENT_ENDING)
     _write(path, {row_id: s for row_id, s in _read(path).items() if row_id not in gone})
 
 

@@ -7,10 +7,11 @@ the source once more, and --max-deletes limits their number.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Container, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY, Bounds, days_query, ids_query
@@ -60,6 +61,10 @@ class GoneRows:
     still: List[str] = field(default_factory=list)
     # False if the API refused the search
     was_searched: bool = True
+    # In a plan: the destination lacks rows that were written after this transaction.
+    unsent_after: Optional[int] = None
+    # how many queries of the source the search took
+    queries: int = 0
 
 
 def propagate_deletes(
@@ -69,57 +74,104 @@ def propagate_deletes(
 
     If that is more than --max-deletes allows, nothing is deleted and a finding is added.
     """
-    # Without a name, SQLite makes a private temporary file and removes it.
-    db = sqlite3.connect("", isolation_level=None)
-    db.execute("create table gone (object text, id blob, primary key (object, id)) without rowid")
-    gone: List[GoneRows] = []
-    there = 0
-    try:
-        for stream, wanted, held in _counted(catalog, kind_name, streams):
-            there += held.rows
-            if wanted.rows != held.rows:
-                member = open_copy(catalog, stream, round_)
-                gone_rows = _find_gone(catalog, GoneRows(member, held.rows), wanted.rows, db)
-                _hold_unconfirmed(catalog, gone_rows, db)
-                gone.append(gone_rows)
-        rows = sum(gone_rows.rows + gone_rows.waiting for gone_rows in gone)
-        too_many = _exceeds_limit(catalog, kind_name, rows, there)
-        for gone_rows in gone:
-            if gone_rows.rows and not too_many:
-                _try_to_delete(catalog, gone_rows, db)
-        _find_still_shown(catalog, kind_name, gone)
-        for gone_rows in gone:
-            _close(gone_rows, too_many)
-    finally:
-        db.close()
-
-
-def _exceeds_limit(catalog: Catalog, kind_name: str, rows: int, there: int) -> bool:
-    allowed = catalog.settings.may_delete(there)
-    if rows <= allowed:
-        return False
-    log.error(
-        "%s rows of %s are gone from the source, of %s; --max-deletes allows %s;"
-        " none was deleted: check the source; to delete them, run again with --max-deletes %s",
-        f"{rows:,}",
-        kind_name,
-        f"{there:,}",
-        f"{allowed:,}",
-        rows,
-        extra={"event": "too_many_deletes"},
-    )
-    return True
-
-
-def _counted(
-    catalog: Catalog, kind_name: str, streams: Sequence[RowStream]
-) -> Iterator[Tuple[RowStream, Summary, Summary]]:
-    """Yields (stream, source count, destination count) of complete, counted streams."""
     complete = {
         state.header["source_id"]
         for state in catalog.run.all_streams()
         if state.done and state.header["kind"] == kind_name
     }
+    with gone_store() as db:
+        search = GoneSearch(catalog, kind_name, round_, db)
+        search.look([stream for stream in streams if stream.source_id in complete])
+        too_many = search.exceeds_limit
+        if too_many:
+            _log_too_many(search)
+        for gone_rows in search.gone:
+            if gone_rows.rows and not too_many:
+                _try_to_delete(catalog, gone_rows, db)
+        _find_still_shown(catalog, kind_name, search.gone)
+        for gone_rows in search.gone:
+            _close(gone_rows, too_many)
+
+
+@contextlib.contextmanager
+def gone_store() -> Iterator[sqlite3.Connection]:
+    """Yields a database for the ids of rows that are gone."""
+    # Without a name, SQLite makes a private temporary file and removes it.
+    with contextlib.closing(sqlite3.connect("", isolation_level=None)) as db:
+        db.execute(
+            "create table gone (object text, id blob, primary key (object, id)) without rowid"
+        )
+        yield db
+
+
+def _log_too_many(search: GoneSearch) -> None:
+    log.error(
+        "%s rows of %s are gone from the source, of %s; --max-deletes allows %s;"
+        " none was deleted: check the source; to delete them, run again with --max-deletes %s",
+        f"{search.rows:,}",
+        search.kind_name,
+        f"{search.there:,}",
+        f"{search.allowed:,}",
+        search.rows,
+        extra={"event": "too_many_deletes"},
+    )
+
+
+# -- finding
+
+
+@dataclass
+class GoneSearch:
+    """Looks for the rows of a kind that are gone from the source, and deletes nothing.
+
+    `db`: see `gone_store`. `there`: how many rows the destination has.
+    """
+
+    catalog: Catalog
+    kind_name: str
+    round_: Round
+    db: sqlite3.Connection
+    there: int = 0
+    gone: List[GoneRows] = field(default_factory=list)
+
+    def look(self, streams: Sequence[RowStream], unsent: Container[str] = ()) -> None:
+        """Search the streams. `unsent`: objects with rows that the destination does not have yet,
+        so that equal numbers of rows prove nothing.
+        """
+        for stream, wanted, held in _counted(self.catalog, self.kind_name, streams):
+            is_unsent = stream.source_id in unsent
+            self.there += max(wanted.rows, held.rows) if is_unsent else held.rows
+            if is_unsent or wanted.rows != held.rows:
+                self._search(stream, wanted.rows, held.rows, is_unsent=is_unsent)
+
+    def _search(self, stream: RowStream, wanted: int, held: int, *, is_unsent: bool) -> None:
+        queries = self.catalog.source.throttle.queries
+        member = open_copy(self.catalog, stream, self.round_)
+        gone = GoneRows(member, held, unsent_after=member.above if is_unsent else None)
+        gone = _find_gone(self.catalog, gone, wanted, self.db)
+        _hold_unconfirmed(self.catalog, gone, self.db)
+        gone.queries = self.catalog.source.throttle.queries - queries
+        self.gone.append(gone)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are gone, confirmed or not."""
+        return sum(gone_rows.rows + gone_rows.waiting for gone_rows in self.gone)
+
+    @property
+    def allowed(self) -> int:
+        return self.catalog.settings.may_delete(self.there)
+
+    @property
+    def exceeds_limit(self) -> bool:
+        """Whether more rows are gone than --max-deletes allows."""
+        return self.rows > self.allowed
+
+
+def _counted(
+    catalog: Catalog, kind_name: str, streams: Sequence[RowStream]
+) -> Iterator[Tuple[RowStream, Summary, Summary]]:
+    """Yields (stream, source count, destination count) of the streams that are counted."""
     for portion in portions(streams, OBJECTS_PER_QUERY):
         source_ids = [stream.source_id for stream in portion]
         dest_ids = [stream.dest_id for stream in portion]
@@ -128,11 +180,8 @@ def _counted(
         for stream in portion:
             wanted = source[stream.source_id]
             held = dest[stream.dest_id]
-            if wanted is not None and held is not None and stream.source_id in complete:
+            if wanted is not None and held is not None:
                 yield stream, wanted, held
-
-
-# -- finding
 
 
 def _find_gone(catalog: Catalog, gone: GoneRows, wanted: int, db: sqlite3.Connection) -> GoneRows:
@@ -143,14 +192,17 @@ def _find_gone(catalog: Catalog, gone: GoneRows, wanted: int, db: sqlite3.Connec
     """
     member = gone.member
     stream = member.stream
-    if gone.held - wanted == member.state.sync.others:
+    if gone.unsent_after is None and gone.held - wanted == member.state.sync.others:
         return gone
     decider = RowDecider(catalog, stream.kind, {stream.source_id: member})
     others = 0
     try:
-        for bounds in _unequal(catalog, stream):
-            for ids in _only_there(catalog, stream, bounds):
-                others += _sort_out(catalog, decider, gone, ids, db)
+        days = _unequal(catalog, stream, gone.unsent_after)
+        absent = (ids for bounds in days for ids in _only_there(catalog, stream, bounds))
+        for number, ids in enumerate(absent):
+            if number == 0:
+                catalog.run.lend_seen(member.state)
+            others += _sort_out(catalog, decider, gone, ids, db)
     except ApiError as error:
         # An error of one object must not stop the others; the next sync searches again.
         log.warning(
@@ -207,23 +259,30 @@ def _sort_out(
     return len(missing) - len(going)
 
 
-def _unequal(catalog: Catalog, stream: RowStream) -> Iterator[Bounds]:
-    """Yields the days whose row counts differ; all days if a server does not group by day."""
-    sides = ((catalog.source, stream.source_id), (catalog.dest, stream.dest_id))
+def _unequal(catalog: Catalog, stream: RowStream, unsent_after: Optional[int]) -> Iterator[Bounds]:
+    """Yields the days whose row counts differ; all days if a server does not group by day.
+
+    Also the days of rows that were written after `unsent_after`: they hide others that are gone.
+    """
+    kind_name = stream.kind.name
+    unsent = Bounds(after_xact=unsent_after)
     try:
-        counts = [
-            {
-                str(row["day"])[:10]: int(row["rows"])
-                for row in api.query(days_query(stream.kind.name, object_id)).json
-            }
-            for api, object_id in sides
-        ]
+        wanted = _day_counts(catalog.source, kind_name, stream.source_id, Bounds())
+        held = _day_counts(catalog.dest, kind_name, stream.dest_id, Bounds())
+        hidden = unsent_after and _day_counts(catalog.source, kind_name, stream.source_id, unsent)
     except (ApiError, KeyError, TypeError, ValueError):
         return iter([Bounds()])
-    days = sorted({*counts[0], *counts[1]})
+    days = sorted({*wanted, *held})
     if not all(len(day) == 10 for day in days):
         return iter([Bounds()])
-    return day_ranges({day: counts[0].get(day) != counts[1].get(day) for day in days}, Bounds())
+    unequal = {day: day in (hidden or ()) or wanted.get(day) != held.get(day) for day in days}
+    return day_ranges(unequal, Bounds())
+
+
+def _day_counts(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Dict[str, int]:
+    """Returns day -> rows of the object that were created on it."""
+    rows = api.query(days_query(kind_name, object_id, bounds)).json
+    return {str(row["day"])[:10]: int(row["rows"]) for row in rows}
 
 
 def _only_there(catalog: Catalog, stream: RowStream, bounds: Bounds) -> Iterator[List[str]]:

@@ -71,10 +71,11 @@ def estimate(
             stream["seconds"] = round(stream["queries"] * query_s, 1)
     streams = [stream for planned in kinds.values() for stream in planned["streams"]]
     states = _states_of(kinds)
+    deletes = {kind: plan["deletes"] for kind, plan in kinds.items()}
     listed = listed or Listed(0, 0.0)
     queries = {
         "validation_queries": listed.queries,
-        "queries": (total(streams, "queries") or 0) + states["queries"],
+        "queries": (total(streams, "queries") or 0) + _sum(states, deletes, "queries"),
         "verification_queries": sum(plan["verification_queries"] for plan in kinds.values()),
     }
     copy_s = max(_copy_seconds(catalog, kinds), queries["queries"] * interval_s)
@@ -86,8 +87,13 @@ def estimate(
         "bytes": total(streams, "bytes") or 0,
         "processed_bytes": (total(streams, "import_bytes") or 0) + states["bytes"],
         "attachments": sum(planned["attachments"] for planned in kinds.values()),
-        "inserts": (total(streams, "inserts") or 0) + states["inserts"],
+        "inserts": (total(streams, "inserts") or 0) + _sum(states, deletes, "inserts"),
         "earlier_states": {name: states[name] for name in ("states", "rows", "deletes")},
+        "deletes": {
+            kind: {name: planned[name] for name in ("rows", "waiting", "too_many")}
+            for kind, planned in deletes.items()
+            if planned["rows"] or planned["waiting"] or planned["too_many"]
+        },
         **queries,
         "state_bytes": _state_bytes(catalog, streams, listed.objects)
         + states["rows"] * STATE_BYTES_OF_ROW,
@@ -103,6 +109,11 @@ def _states_of(kinds: Mapping[str, Dict[str, Any]]) -> Dict[str, Any]:
     """Returns the plan of the earlier states of datasets; only datasets have such."""
     plan = kinds.get(DATASETS.name, {})
     return dict(plan.get("states") or asdict(PlannedStates()))
+
+
+def _sum(states: Mapping[str, Any], deletes: Mapping[str, Mapping[str, int]], name: str) -> int:
+    """Returns the queries or inserts for earlier states and for deleted rows."""
+    return int(states[name]) + sum(planned[name] for planned in deletes.values())
 
 
 def _copy_seconds(catalog: Catalog, kinds: Mapping[str, Dict[str, Any]]) -> float:

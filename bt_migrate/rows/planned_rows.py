@@ -24,6 +24,7 @@ from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.facets import asks_for_facets, learn_facets
 from bt_migrate.rows.groups import groups
 from bt_migrate.rows.planned_comparison import is_compared, verification_queries
+from bt_migrate.rows.planned_deletes import plan_deletes
 from bt_migrate.rows.planned_states import NamedPast, PlannedStates, batch_limits, plan_states
 from bt_migrate.rows.query_counts import facet_queries, inserts, page_rows, pages
 from bt_migrate.rows.read import one_page
@@ -75,8 +76,9 @@ def plan_rows(
 
     `streams`: each has kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes,
     import_bytes, queries, inserts. Rows are None if the server does not count. `states`: those of
-    datasets, see `PlannedStates`. `findings`, `attachments`, `page_seconds`, `row_seconds`: from
-    the first rows of as many objects as `samples` says. `verification_queries`: to one side.
+    datasets, see `PlannedStates`. `deletes`: see `PlannedDeletes`. `findings`, `attachments`,
+    `page_seconds`, `row_seconds`: from the first rows of as many objects as `samples` says.
+    `verification_queries`: to one side.
     """
     count_objects(catalog, counts, kind_name, objects)
     leave_out_delivered(catalog, counts, kind_name, objects)
@@ -91,6 +93,7 @@ def plan_rows(
     return {
         "streams": streams,
         "states": asdict(states),
+        "deletes": asdict(plan_deletes(catalog, kind_name, objects)),
         "findings": sample.findings,
         "page_seconds": round(sample.page_seconds, 3),
         "row_seconds": sample.row_seconds,

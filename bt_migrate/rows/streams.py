@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.errors import ApiError
@@ -63,6 +63,12 @@ class RowStream:
     named: FrozenSet[Tuple[str, int]] = frozenset()
     # every delivery is recorded, since versions of rows are named
     recorded: bool = False
+
+
+def planned_stream(kind_name: str, planned: Mapping[str, Any]) -> RowStream:
+    """Returns the stream of an object of a plan (see `plan_rows`) that is in the destination."""
+    place = (planned["project"], planned["id"], planned["dest_id"], planned["name"])
+    return RowStream(ROW_KINDS[kind_name], *place, fresh=False)
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:

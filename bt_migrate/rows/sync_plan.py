@@ -14,13 +14,19 @@ from typing import Any, Dict, List, Sequence
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import FOUND
-from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts, sync_marks
 from bt_migrate.rows.decide import RowDecider
 from bt_migrate.rows.groups import round_groups
 from bt_migrate.rows.read import RowSelection, pages
-from bt_migrate.rows.streams import PageEnd, RowStream, StreamCopy, bounds_of, open_copy
+from bt_migrate.rows.streams import (
+    PageEnd,
+    RowStream,
+    StreamCopy,
+    bounds_of,
+    open_copy,
+    planned_stream,
+)
 from bt_migrate.state.sync_marks import Round, round_of
 
 log = logging.getLogger("bt_migrate.validate")
@@ -47,13 +53,7 @@ def leave_out_delivered(
         for planned in objects
         if planned["id"] in marks and planned["rows"] and planned["dest_id"]
     }
-    kind = ROW_KINDS[kind_name]
-    streams = [
-        RowStream(
-            kind, planned["project"], planned["id"], planned["dest_id"], planned["name"], False
-        )
-        for planned in changed.values()
-    ]
+    streams = [planned_stream(kind_name, planned) for planned in changed.values()]
     for group in round_groups(catalog, counts, streams, round_):
         for object_id, count in _delivered(catalog, group, round_).items():
             changed[object_id]["rows"] = max(0, changed[object_id]["rows"] - count)

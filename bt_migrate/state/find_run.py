@@ -22,7 +22,7 @@ from bt_migrate.state.run_directory import (
     runs_in,
     window_of,
 )
-from bt_migrate.state.run_files import RUN_FILE
+from bt_migrate.state.run_files import ABSENT_ENDING, RUN_FILE, STATE_ENDING
 from bt_migrate.state.run_record import Identity, RunRecord, write_run
 
 log = logging.getLogger("bt_migrate.state")
@@ -212,17 +212,21 @@ def _resumable(run: RunDirectory, identity: Identity, command: str) -> bool:
 
 
 def copy_to_plan(last: RunDirectory, identity: Identity, command: str) -> RunDirectory:
-    """Returns a dry run with the last run's objects and positions of streams, without its rows."""
+    """Returns a dry run with the last run's objects, positions of streams and missing rows, without
+    the rows that it delivered.
+    """
     run = create_run(last.path.parent, identity, command)
     for name in PLANNED_FROM:
         setattr(run.record, name, getattr(last.record, name))
     run.save()
-    for pattern in ("*/*_state.json", "*/*_events/*_state.json"):
-        for path in last.path.glob(pattern):
+    for ending in (STATE_ENDING, ABSENT_ENDING):
+        for path in [*last.path.glob(f"*/*{ending}"), *last.path.glob(f"*/*_events/*{ending}")]:
             copied = run.path / path.relative_to(last.path)
             make_private(copied.parent)
             write_json(copied, read_json(path))
-    return RunDirectory(run.path)
+    planned = RunDirectory(run.path)
+    planned.planned_from = last.path
+    return planned
 
 
 def _can_sync(run: RunDirectory, identity: Identity) -> bool:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Union
@@ -49,6 +50,8 @@ class RunDirectory:
         self.kept = kept
         # True if this process plans objects: a sync round then starts with empty outcomes.
         self.moves = False
+        # In the plan of a sync: the run that the sync would continue.
+        self.planned_from: Optional[Path] = None
         self.record: RunRecord = read_run(path / RUN_FILE)
         self.live = LiveCounts()
         self._objects: Dict[Path, ObjectStates] = {}
@@ -202,6 +205,23 @@ class RunDirectory:
                 files = _entries(folder.path)
                 yield from (file.path for file in files if file.name.endswith(STATE_ENDING))
         yield from (file.path for file in inside if file.name == LOGS_STATE_FILE)
+
+    def lend_seen(self, state: StreamState) -> None:
+        """In the plan of a sync, copy the stream's delivered rows from the run that it continues.
+
+        Only the decision about rows that are gone from the source needs them. See `return_seen`.
+        """
+        if self.planned_from is None:
+            return
+        lent = self.planned_from / state.seen_path.relative_to(self.path)
+        for ending in ("", "-wal"):  # a killed process leaves the second file
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{lent}{ending}", f"{state.seen_path}{ending}")
+
+    def return_seen(self, state: StreamState) -> None:
+        """Delete what `lend_seen` copied, after it was closed: it can be large."""
+        if self.planned_from is not None and state.seen_path.exists():
+            state.seen_path.unlink()
 
     def open_stream(self, path: Path) -> None:
         """Announce that the checkpoint will be written: it is read again until `close_stream`."""

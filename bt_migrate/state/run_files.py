@@ -10,6 +10,7 @@ ORGANIZATION_FOLDER = "organization"
 VERIFY_FOLDER = "verify"
 STATE_ENDING = "_state.json"  # of the file of a stream, or of the objects of one resource
 SEEN_ENDING = "_seen.sqlite3"  # of the store of a stream's delivered rows
+ABSENT_ENDING = "_absent.json"  # of the file that says since when rows of a stream are missing
 REFUSED_ENDING = "_failed.jsonl"  # of the file that names a stream's refused rows
 LOGS_STATE_FILE = "logs" + STATE_ENDING
 

@@ -117,6 +117,11 @@ def sent(w: World) -> List[Tuple[str, str]]:
     return rows
 
 
+def files(path: Path) -> Dict[str, bytes]:
+    """Path of each file of a run -> its content."""
+    return {str(entry): entry.read_bytes() for entry in path.rglob("*") if entry.is_file()}
+
+
 def marks(w: World) -> Dict[str, Dict[str, int]]:
     data: Json = json.loads((runs(w.root)[-1] / "run.json").read_text(encoding="utf-8"))
     return dict(data.get("marks", {}))

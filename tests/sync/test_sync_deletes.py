@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import Ended, findings, report
+from tests.support.orgs import Ended, findings, report, runs
 from tests.support.row_runs import WRITE, World
 from tests.support.syncs import (
     DATASET,
     KINDS,
     LOGS,
     equal,
+    files,
     first_sync,
     holder,
     later,
@@ -159,3 +161,56 @@ def test_rows_that_the_source_does_not_show_for_one_sync_are_not_deleted(w: Worl
     assert sync(w, "--propagate-deletes", "--max-deletes", "100%").code == 1
     w.sandbox.refuse = None
     assert (sync(w, "--propagate-deletes", "--max-deletes", "100%").code, equal(w)) == (0, True)
+
+
+def planned_deletes(w: World, *args: str) -> Dict[str, Dict[str, int]]:
+    """What a dry run says that the next sync deletes; it changes nothing."""
+    (real, *_) = runs(w.root)
+    before = files(real)
+    w.sandbox.clear_requests()
+    end = sync(w, "--dry-run", *args, after_s=0)
+    assert (end.code, w.sandbox.writes(WRITE), files(real)) == (0, [], before), end.last_words
+    planned: Dict[str, Dict[str, int]] = report(w.root)["estimate"]["deletes"]
+    return planned
+
+
+def deleted(w: World) -> Dict[str, int]:
+    """kind of rows -> what the last sync deleted"""
+    (real, *_) = runs(w.root)
+    rows = json.loads((real / "migration_report.json").read_text(encoding="utf-8"))["rows"]
+    return {record["kind"]: record["deleted"] for record in rows if record.get("deleted")}
+
+
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
+def test_a_dry_run_says_what_the_sync_deletes(w: World) -> None:
+    """New rows in the same object hide those that are gone: the numbers of rows are equal."""
+    w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="reviewed"), row("theirs")])
+    delete(w, LOGS, "r00002", "r00003", "r00004")
+    delete(w, DATASET, "r00001", number=1)
+    first = planned_deletes(w, *DELETES)
+    assert first == {
+        "logs": {"rows": 0, "waiting": 2, "too_many": 0},
+        "datasets": {"rows": 0, "waiting": 1, "too_many": 0},
+    }
+    assert sync(w, *DELETES).code == 0
+    assert deleted(w) == {}
+    later(w)
+    delete(w, LOGS, "r00005")
+    w.source.insert(LOGS, holder(w, LOGS), [row("new"), row("r00006", output="edited"), row("n2")])
+    second = planned_deletes(w, *DELETES)
+    assert second == {
+        "logs": {"rows": 2, "waiting": 1, "too_many": 0},
+        "datasets": {"rows": 1, "waiting": 0, "too_many": 0},
+    }
+    assert planned_deletes(w, "--propagate-deletes", "--max-deletes", "2")["logs"] == {
+        "rows": 0,
+        "waiting": 0,
+        "too_many": 3,
+    }
+    assert sync(w, *DELETES, after_s=0).code == 0
+    assert deleted(w) == {"logs": 2, "datasets": 1}
+    assert planned_deletes(w) == {}
+    later(w)
+    delete(w, LOGS, "new")  # the row store alone says that a sync delivered it
+    third = planned_deletes(w, *DELETES)
+    assert third["logs"] == {"rows": 1, "waiting": 1, "too_many": 0}

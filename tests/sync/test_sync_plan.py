@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict
 
 from tests.support.orgs import report, runs
 from tests.support.row_runs import WRITE
-from tests.support.syncs import DATASET, KINDS, LOGS, equal, holder, living, row, sent, sync
-
-
-def files(path: Path) -> Dict[str, Any]:
-    return {str(entry): entry.read_bytes() for entry in path.rglob("*") if entry.is_file()}
+from tests.support.syncs import DATASET, KINDS, LOGS, equal, files, holder, living, row, sent, sync
 
 
 def test_a_dry_run_plans_the_next_sync_and_changes_nothing(tmp_path: Path) -> None:
