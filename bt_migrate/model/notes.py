@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
+from bt_migrate.model.equality import text_digest
 from bt_migrate.model.findings import finding
 
 # How many combinations of kind, place and reason are counted separately for a stream.
 MAX_NOTES = 100
 # bytes of a row's digest that go into the fingerprint
 NOTE_DIGEST_BYTES = 8
+# the reason of rows that failed in an earlier sync, where they are too many to be told one by one
+FAILED_BEFORE = "failed in an earlier sync; see the _failed.jsonl file"
 _POSITION = re.compile(r"\[\d+\]")
 
 NoteKey = Tuple[str, ...]
@@ -42,9 +45,11 @@ class FindingCounts:
 
     def add_many(
         self, kind: str, row_id: str, count: int, path: str = "", detail: str = ""
-    ) -> None:
-        """Count `count` findings at once, with one row as the example."""
-        self._count(self._noted(kind, row_id, path, detail), row_id, count)
+    ) -> NoteKey:
+        """Count `count` findings at once, with one row as the example. Returns their place."""
+        key = self._noted(kind, row_id, path, detail)
+        self._count(key, row_id, count)
+        return key
 
     def _count(self, key: NoteKey, row_id: str, count: int) -> None:
         note = self._notes[key]
@@ -62,6 +67,10 @@ class FindingCounts:
         `digest` is of what is wrong, so that something else needs to be accepted again.
         """
         self._add_digest(place, int.from_bytes(digest[:NOTE_DIGEST_BYTES], "big"))
+
+    def set_print(self, place: NoteKey, fingerprint: str) -> None:
+        """Let a person accept the findings of a place by a fingerprint of all of them."""
+        self._notes[place]["fingerprint"] = fingerprint
 
     def _noted(self, kind: str, row_id: str, path: str, detail: str, ref: str = "") -> NoteKey:
         """Returns the key of the note for such findings, which is added if it is missing."""
@@ -92,6 +101,14 @@ class FindingCounts:
 
     def records(self) -> List[Dict[str, Any]]:
         return [dict(note) for note in self._notes.values()]
+
+
+def print_of_all(ids: Iterable[str]) -> str:
+    """Returns a fingerprint of row ids, which does not depend on their order. "" for none."""
+    notes = FindingCounts()
+    for row_id in ids:
+        notes.add_acceptable("", "", text_digest(row_id))
+    return next((str(note["fingerprint"]) for note in notes.records()), "")
 
 
 def with_rows(record: Mapping[str, Any]) -> Dict[str, Any]:

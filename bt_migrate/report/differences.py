@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.findings import FAILURE, finding
-from bt_migrate.model.notes import stream_findings
+from bt_migrate.model.notes import FAILED_BEFORE, stream_findings
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.report.advice import ROWS_DIFFER
 from bt_migrate.state.accepted import Accepted, DifferenceKey, key_of
@@ -23,6 +23,7 @@ from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.records import check_part, json_of
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import VERIFY_FOLDER
+from bt_migrate.state.stream_state import StreamState
 
 
 @dataclass
@@ -121,10 +122,18 @@ def _of_objects(run: RunDirectory) -> Iterator[Dict[str, Any]]:
 
 def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:
     for stream in run.all_streams():
-        for record in stream_findings(stream.header, stream.findings):
+        for record in stream_findings(stream.header, [*stream.findings, *_failed_as_one(stream)]):
             if is_of_rows(record):
                 yield difference_of_rows(record)
     yield from map(difference_of_rows, kept_findings(run))
+
+
+def _failed_as_one(stream: StreamState) -> List[Dict[str, Any]]:
+    """Returns the finding of the next sync, if rows failed that are too many for one each."""
+    if not stream.failed_print:
+        return []
+    facts = {"detail": FAILED_BEFORE, "count": stream.failed, "fingerprint": stream.failed_print}
+    return [{"kind": ROWS_MISSING[0], **facts}]
 
 
 def _of_comparison(run: RunDirectory) -> Iterator[Dict[str, Any]]:

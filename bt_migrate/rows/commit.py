@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 from bt_migrate.config.settings import Settings
 from bt_migrate.model.equality import row_digest, text_digest
 from bt_migrate.model.findings import FAILURE, KINDS
-from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.notes import FAILED_BEFORE, FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, UPDATED
 from bt_migrate.model.resources import RowKind
 from bt_migrate.report.display import plural
@@ -172,13 +172,24 @@ class BatchCommitter:
     def _add_findings(self, done: Delivered) -> None:
         for object_id, row_id, path, key, why in done.not_copied:
             notes = self._page.of(object_id)[1]
+            if KINDS[why.kind].severity == FAILURE and self._failed_before(object_id, row_id):
+                notes.add("row_refused", row_id, detail=FAILED_BEFORE)
+                continue
             place = notes.add(why.kind, row_id, path, str(why), key)
             if KINDS[why.kind].severity == FAILURE:
                 notes.make_acceptable(place, loss_digest(row_id, key))
         for object_id, row_id, reason in done.refused_comments:
             notes = self._page.of(object_id)[1]
+            if self._failed_before(object_id, row_id):
+                notes.add("row_refused", row_id, detail=FAILED_BEFORE)
+                continue
             digest = loss_digest(row_id)
             notes.add_acceptable("comment_refused", row_id, digest, reason[:REASON_CHARS])
+
+    def _failed_before(self, object_id: str, row_id: str) -> bool:
+        """Whether the row is reported together with all that failed in earlier syncs."""
+        member = self._members[object_id]
+        return member.failed_as_one and row_id in member.tried_again
 
     def _record_failed(self, done: Delivered) -> None:
         """Record rows that did not arrive completely; each sync tries them again."""
@@ -223,8 +234,10 @@ class BatchCommitter:
 
     def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
         """Write a line to the file of refused rows: id, size and reason, without content."""
+        before = self._failed_before(row.object_id, row.id)
         digest = loss_digest(row.id, row.xact)
-        notes.add_acceptable("row_refused", row.id, digest, reason[:REASON_CHARS])
+        detail = FAILED_BEFORE if before else reason[:REASON_CHARS]
+        notes.add_acceptable("row_refused", row.id, digest, detail)
         member = self._members[row.object_id]
         if row.id in member.tried_again:  # it was written before
             return

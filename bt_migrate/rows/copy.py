@@ -21,7 +21,7 @@ from bt_migrate.api.transactions import before_xact, xact_at
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.model.json_object import JsonObject
-from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.notes import FAILED_BEFORE, FindingCounts
 from bt_migrate.model.outcomes import FAILED
 from bt_migrate.model.portions import portions
 from bt_migrate.objects.catalog import Catalog
@@ -54,15 +54,13 @@ from bt_migrate.rows.streams import (
 )
 from bt_migrate.rows.unrecorded import note_doubtful
 from bt_migrate.state.seen_rows import NO_LIMIT
+from bt_migrate.state.stream_state import TRIED_AGAIN
 from bt_migrate.state.sync_marks import Round, mark_seconds
 
 log = logging.getLogger("bt_migrate.rows")
 
-# rows that failed in an earlier sync: how many are tried again before it counts whether they
-# arrive, and in one query
-TRIED_AGAIN = 500
+# rows that failed in an earlier sync: how many are read again in one query
 ROWS_AGAIN = 50
-NOT_TRIED = "failed in an earlier sync, and not tried again in this one"
 
 StartCopy = Callable[[Sequence[RowStream]], None]
 
@@ -329,11 +327,12 @@ def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
 def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
     """In a sync: send rows that did not arrive in earlier syncs, as long as they arrive now.
 
-    Once some of TRIED_AGAIN rows have failed again, the others are reported, and the next sync
-    tries them first. Raises ApiError.
+    Once some of TRIED_AGAIN rows have failed again, the others are reported with them, and the next
+    sync tries them first. Raises ApiError.
     """
     object_id, round_ = member.stream.source_id, member.state.sync.round
     failed = member.seen.failed(object_id, round_, NO_LIMIT)
+    member.failed_as_one = len(failed) > TRIED_AGAIN
     for start in range(0, len(failed), TRIED_AGAIN):
         tried = failed[start : start + TRIED_AGAIN]
         send_again(shared, member, tried)
@@ -342,7 +341,8 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
         if left and not {*tried}.issubset(still_earlier):
             with member.state.lock:
                 notes = FindingCounts(member.state.findings)
-                notes.add_many("row_refused", left[0], len(left), detail=NOT_TRIED)
+                place = notes.add_many("row_refused", left[0], len(left), detail=FAILED_BEFORE)
+                notes.set_print(place, member.print_of_failed())
                 member.state.findings = notes.records()
             return
 

@@ -13,14 +13,14 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequ
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.errors import ApiError
-from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.notes import FindingCounts, print_of_all
 from bt_migrate.model.resources import ROW_KINDS, RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import SEEN_ENDING, STATE_ENDING
-from bt_migrate.state.seen_rows import SeenRows
+from bt_migrate.state.seen_rows import NO_LIMIT, SeenRows
 from bt_migrate.state.sessions import was_killed
-from bt_migrate.state.stream_state import KeyRange, StreamState, save_streams
+from bt_migrate.state.stream_state import TRIED_AGAIN, KeyRange, StreamState, save_streams
 from bt_migrate.state.sync_marks import Round, mark_now
 
 
@@ -99,6 +99,8 @@ class StreamCopy:
         self.error: Optional[ApiError] = None
         # rows that failed in an earlier sync
         self.tried_again: List[str] = []
+        # they are so many that they are reported as a whole
+        self.failed_as_one = False
         # an earlier state of the object is being written: see `replay`
         self.replays = False
         # an earlier state lacks attachments that could not be copied, and so do the later ones
@@ -196,7 +198,14 @@ class StreamCopy:
                 self.seen.forget_failed(self.stream.source_id, self.tried_again, state.sync.round)
             state.waiting = len(self.seen.deferred())
             state.failed = self.seen.all_failed()
+            state.failed_print = self.print_of_failed() if state.failed > TRIED_AGAIN else ""
             state.sync.unconfirmed = self.seen.all_unconfirmed()
+
+    def print_of_failed(self) -> str:
+        """Returns a fingerprint of all rows that did not arrive whole."""
+        return print_of_all(
+            self.seen.failed(self.stream.source_id, self.state.sync.round + 1, NO_LIMIT)
+        )
 
     def close(self) -> None:
         """Close the files, after the checkpoint was written."""

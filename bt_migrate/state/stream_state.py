@@ -28,6 +28,8 @@ from bt_migrate.state.records import (
 from bt_migrate.state.run_files import REFUSED_ENDING, SEEN_ENDING, STATE_ENDING
 
 COUNTS = ("fetched", *OUTCOMES, "bytes")
+# rows that failed in an earlier sync: how many are tried again before it counts whether they arrive
+TRIED_AGAIN = 500
 
 
 @dataclass
@@ -120,6 +122,7 @@ class StreamState:
     seconds: float = 0.0
     waiting: int = 0  # rows that wait for an object to exist
     failed: int = 0  # rows that did not arrive whole: each sync tries them again
+    failed_print: str = ""  # of these rows, if they are more than TRIED_AGAIN
     copy: CopyState = field(default_factory=CopyState)
     sync: SyncState = field(default_factory=SyncState)
     lock: Any = field(default_factory=threading.RLock, compare=False, repr=False)
@@ -227,7 +230,17 @@ class StreamState:
 NEEDED_FIELDS = ("header", "slices", "counts", "done")
 # written by earlier versions, and not read
 FORMER_FIELDS = ("pagination_key", "delivered_until")
-OWN_FIELDS = ("header", "counts", "findings", "done", "error", "seconds", "waiting", "failed")
+OWN_FIELDS = (
+    "header",
+    "counts",
+    "findings",
+    "done",
+    "error",
+    "seconds",
+    "waiting",
+    "failed",
+    "failed_print",
+)
 
 
 def _read_slices(path: Path, data: Dict[str, Any]) -> Tuple[List[KeyRange], Optional[int]]:

@@ -130,6 +130,37 @@ def test_rows_that_are_too_many_to_be_tried_again_are_told_until_they_arrive(
         assert (sync(w).code, len(sent(w)), equal(w)) == (0, 11, True)
 
 
+@pytest.mark.parametrize("when", ["in a sync", "in the first copy"])
+def test_rows_that_are_too_many_to_be_tried_again_are_accepted_as_a_whole(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sync tries others of them again, and each row has a reason of its own."""
+    for module in ("rows.copy", "rows.streams"):
+        monkeypatch.setattr(f"bt_migrate.{module}.TRIED_AGAIN", 4)
+    with living(tmp_path, rows=3) as w:
+        refusals = iter(range(10_000))
+        w.sandbox.refuse = lambda method, path, raw: (
+            Answer(400, f"refused, request {next(refusals)}".encode())
+            if is_insert(path) and b'"late"' in raw
+            else None
+        )
+        if when == "in a sync":
+            assert sync(w).code == 0
+        rows = [row(f"later {number}", input="late") for number in range(11)]
+        w.source.insert(LOGS, holder(w, LOGS), rows)
+        assert sync(w).code == 1
+        if when == "in a sync":
+            assert sync(w).code == 1  # from now on the rows are too many
+        assert accept([str(w.root), "--all", "--yes"]) == 0
+        assert [sync(w).code for _ in range(3)] == [0, 0, 0]
+        (accepted,) = findings(w.root, "accepted_difference")
+        assert "rows: 11" in accepted["detail"]
+        w.source.insert(LOGS, holder(w, LOGS), [row("new", input="late")])
+        assert [sync(w).code for _ in range(2)] == [1, 1]
+        assert accept([str(w.root), "--all", "--yes"]) == 0
+        assert [sync(w).code for _ in range(2)] == [0, 0]
+
+
 @pytest.mark.parametrize("failure", sorted(FAILURES))
 def test_what_never_arrives_can_be_accepted_and_still_arrives_once_it_can(
     failure: str, tmp_path: Path
