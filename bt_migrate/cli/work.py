@@ -61,6 +61,7 @@ from bt_migrate.report.last_start import LastStart
 from bt_migrate.report.plan_check import log_rows_grew, plan_digest, read_plan, refuse_changes
 from bt_migrate.report.plan_file import build_plan
 from bt_migrate.rows.estimate import Listed, estimate
+from bt_migrate.rows.unrecorded import note_in_flight
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
 from bt_migrate.state.find_run import (
@@ -305,6 +306,7 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
     )
     add_session(run.record.sessions, session)
     run.record.settings = dict(settings.changed_settings)
+    note_in_flight(settings, run.record)
     source_time = settings.shard.mark.source if settings.shard else None
     if run.record.source_time is None:
         run.record.source_time = source_time or int(start.source.clock.mark_s())

@@ -64,7 +64,6 @@ class RowDecider:
         self._dest_rows = DestRows(catalog, kind, members)
         self._encoder = RowEncoder(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
-        self._batch_size = catalog.settings.rows(kind.name).insert_batch_size
         # object -> its rows in succession that an earlier process can have sent and that are not
         # there
         self._absent_rows: Dict[str, int] = dict.fromkeys(members, 0)
@@ -171,10 +170,9 @@ class RowDecider:
     def doubts(self, object_id: str) -> bool:
         """Whether the next rows of the object may have been sent by an earlier process.
 
-        Requests in flight are sent in the order of the rows, so that no row after this many absent
-        ones can have arrived.
+        No row after so many absent ones can have arrived: see `note_in_flight`.
         """
-        most_absent = self._catalog.settings.max_concurrent * self._batch_size
+        most_absent = self._catalog.run.record.in_flight[self._kind.name]
         return self._members[object_id].doubtful and self._absent_rows[object_id] <= most_absent
 
     def as_sent(self, object_id: str, there: RowsById) -> Set[str]:

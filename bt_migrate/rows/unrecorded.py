@@ -7,20 +7,36 @@ the destination meanwhile, so `RowDecider` looks them up first, in the streams t
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import replace
 from typing import Dict, List, Optional, Sequence, Set
 
 from bt_migrate.api.btql import MAX_LIMIT, transactions_query
 from bt_migrate.api.transactions import before_xact, xact_of
+from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.pump import SharedCopy
 from bt_migrate.rows.read import looks
 from bt_migrate.rows.streams import StreamCopy, bounds_of
+from bt_migrate.state.run_record import RunRecord
 from bt_migrate.state.sessions import KILLED_SLACK_S
 
 log = logging.getLogger("bt_migrate.rows")
 
 Written = Dict[int, int]  # transaction -> rows that it wrote last
+
+
+def note_in_flight(settings: Settings, record: RunRecord) -> None:
+    """Record how many rows a start can have in flight, the most of all starts of the run.
+
+    Batches are sent in the order of the rows, unless several readers begin at different places.
+    """
+    for name in ROW_KINDS:
+        most = settings.max_concurrent * settings.rows(name).insert_batch_size
+        if settings.read_streams > 1:
+            most = sys.maxsize
+        record.in_flight[name] = max(most, record.in_flight.get(name, 0))
 
 
 def note_doubtful(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:

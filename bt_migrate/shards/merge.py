@@ -196,6 +196,8 @@ def _add_facts(
         for user, dest_id in run.record.user_map.items():
             record.user_map[user] = dest_id or record.user_map.get(user, "")
         record.window_gaps += run.record.window_gaps
+        for kind, rows in run.record.in_flight.items():
+            record.in_flight[kind] = max(rows, record.in_flight.get(kind, 0))
     record.reads_groups = sorted({side for run in runs for side in run.record.reads_groups})
     validations = (run.record.validation for run in runs)
     record.validation = next(

@@ -79,6 +79,9 @@ class RunRecord(Identity):
     # those that it has known since
     fields_not_taken: Dict[str, List[str]] = field(default_factory=dict)
     fields_taken: Dict[str, List[str]] = field(default_factory=dict)
+    # kind of rows -> rows in succession that any start can have sent in vain before one that arrived:
+    # see rows/unrecorded.py
+    in_flight: Dict[str, int] = field(default_factory=dict)
     gone: Dict[str, List[str]] = field(default_factory=dict)  # kind -> objects that disappeared
     # resource whose lists were read -> owners without, because this key may not read their list
     # ("": the whole list): nothing of them is expected
