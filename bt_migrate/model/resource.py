@@ -143,6 +143,8 @@ class Resource:
     # Those of `patch_only` that only an object of ours gets, if the destination takes them: in any
     # other object, any value is right.
     if_ours: Tuple[str, ...] = ()
+    # Fields that the destination sets to its caller where the source has none: any value is right.
+    callers: Tuple[str, ...] = ()
     # PUT on the same path creates or replaces by natural key.
     put: bool = False
     # Read-only fields that the destination sets itself, beyond SERVER_FIELDS.

@@ -359,6 +359,7 @@ VIEWS = Resource(
     "views", "view", "/v1/view", OWNER, ("object_type", "object_id", "view_type", "name"),
     phase="migrate-views",
     create=_VIEW_FIELDS, patch=_VIEW_FIELDS, patch_only=("starred",), put=True,
+    callers=("user_id",),
     server=("updated_at",),
     listed=BY_OWNER, names_owner=True,
     owner_types=("organization", "org_project", "project", "project_log", "dataset", "experiment"),

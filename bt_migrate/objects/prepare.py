@@ -325,6 +325,7 @@ def expected_body(
         *(reference.path for reference in prepared.left_out),
         *prepared.pins,
         *map(dotted, missing),
+        *(name for name in resource.callers if prepared.body.get(name) is None),
     ]
     fields = [path for path in left_out if path in existing]
     existing_values = {name: existing[name] for name in fields if existing[name] is not None}

@@ -74,6 +74,19 @@ def test_a_view_of_a_user_without_counterpart_belongs_to_the_caller_and_is_equal
         assert done.code == 0, f"{number}: {done.out}{done.err}"
 
 
+def test_a_view_without_a_user_belongs_to_the_caller_and_is_equal(
+    pair: Pair, tmp_path: Path
+) -> None:
+    pair.sandbox.behaviour.views_belong_to_caller = False
+    add_view(pair.source)
+    pair.sandbox.behaviour.views_belong_to_caller = True
+    for options in (["--verify"], ["--verify"], ["--since-last"]):
+        done = run(pair.sandbox, tmp_path / "state", *options)
+        assert done.code == 0, done.out + done.err
+    users = [[obj["user_id"] for obj in org.objects("view")] for org in (pair.source, pair.dest)]
+    assert users == [[None], [user(pair.dest, ANA)]]
+
+
 def test_a_user_who_is_invited_later_is_added_by_the_same_command(
     pair: Pair, tmp_path: Path
 ) -> None:
