@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, List, Set, Tuple
 
 from bt_migrate.model.references import Unresolved
 from bt_migrate.objects.version_lists import VersionLists
@@ -21,18 +21,14 @@ class Histories:
     continued: Set[str] = field(default_factory=set)
     # what objects wait for of which no version is written yet
     waiting: Dict[str, List[Unresolved]] = field(default_factory=dict)
-    # objects whose newer versions are not written: somebody changed the destination's object
-    left_behind: Set[str] = field(default_factory=set)
+    # objects that pins name, of which the versions were listed and mapped
+    listed: Set[str] = field(default_factory=set)
     # why a version could not be written
     failures: Dict[str, str] = field(default_factory=dict)
+    # (object, version there, version in the destination) of which the contents differ
+    unlike: Set[Tuple[str, str, str]] = field(default_factory=set)
     # findings about earlier versions
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
-
-    def lack_versions(self, source_id: str) -> bool:
-        """Whether the destination lacks newer versions of the object."""
-        return any(
-            source_id in objects for objects in (self.failures, self.waiting, self.left_behind)
-        )
 
     def findings_only_earlier(
         self, source_id: str, latest: List[Dict[str, Any]]

@@ -184,25 +184,33 @@ def _continued(
         source = _source_versions(catalog, resource, item)
         pairs = map_versions(catalog, resource, item, source, existing)
         missing = source[max(pairs) + 1 :] if pairs else []
+    catalog.versions.keep(item.states, item.source["id"])
     _note_left(catalog, resource, item)
-    if not missing:
-        return None
-    if not _may_write(catalog, resource, item, existing):
-        catalog.histories.left_behind.add(item.source["id"])
+    if not missing or not _may_write(catalog, resource, item, existing):
         return None
     return History(resource, item, missing, existing)
 
 
 def _note_left(catalog: Catalog, resource: Resource, item: PlannedObject) -> None:
     """Report versions that would have to come before those of the destination."""
-    oldest = catalog.versions.oldest(item.source["id"]) or xact_of(item.source.get("_xact_id"))
-    xacts = catalog.histories.source.transactions(item.source["id"])
+    source_id = item.source["id"]
+    mapped = catalog.versions.mapped(source_id) or {xact_of(item.source.get("_xact_id"))}
+    xacts = catalog.histories.source.transactions(source_id)
     wanted_xacts = xacts[max(0, len(xacts) - 1 - catalog.settings.history) :]
-    left_count = sum(xact < oldest for xact in wanted_xacts)
+    left = [xact for xact in wanted_xacts if xact < max(mapped) and xact not in mapped]
+    between = [xact for xact in left if xact > min(mapped)]
+    left_count = len(left) - sum(
+        not _can_move(catalog, resource, source_id, xact) for xact in between
+    )
     if left_count:
-        detail = f"{left_count:,} before those of the destination, where the object was already"
+        detail = f"{left_count:,} would have to come before those that the destination has already"
         record = object_finding(resource, item, "earlier_versions", detail=detail)
         catalog.histories.findings.setdefault(item.source["id"], []).append(record)
+
+
+def _can_move(catalog: Catalog, resource: Resource, source_id: str, xact: int) -> bool:
+    version = catalog.histories.source.content(resource, source_id, xact)
+    return version is not None and not resource.cannot_move(version)
 
 
 def map_versions(

@@ -14,7 +14,7 @@ from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import OPEN_OUTCOMES, UPDATED, WOULD_UPDATE
-from bt_migrate.model.references import Unresolved, rewrite
+from bt_migrate.model.references import Unresolved, paths_matching, rewrite, value_at
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import BY_NAME
@@ -39,13 +39,79 @@ def resolve_version(
         return dest_version
     for resource in versioned if catalog.settings.history else ():
         _map_once(catalog, resource, source_id)
-    if catalog.histories.lack_versions(source_id):
-        # Some of its versions are missing, and an earlier one is not the one that is named.
-        return catalog.versions.dest_version(source_id, version)
-    dest_version = catalog.versions.dest_version_at(source_id, version)
+    named = _named_version(catalog, versioned, source_id, version)
+    dest_version = catalog.versions.dest_version(source_id, named)
     for resource in versioned if pin.keeps_latest else ():
         dest_version = dest_version or _latest(catalog, resource, source_id, version)
     return dest_version
+
+
+def _named_version(
+    catalog: Catalog, versioned: Sequence[Resource], source_id: str, version: Any
+) -> str:
+    """Returns the version that a pin names: who reads an object at a transaction between two
+    versions gets the earlier one. As far as the versions of the source are listed.
+    """
+    found = (catalog.lists.source_object(resource, source_id) for resource in versioned)
+    latest = [xact_of(source.get("_xact_id")) for source in found if source]
+    xacts = [*catalog.histories.source.transactions(source_id), *latest]
+    wanted = xact_of_version(version)
+    return version_like(version, max((xact for xact in xacts if xact <= wanted), default=wanted))
+
+
+def map_versions_there(
+    catalog: Catalog, resource: Resource, source: JsonObject, existing: Mapping[str, Any]
+) -> bool:
+    """Map the versions that the destination's object names, if they are those of the source's.
+
+    For starts without --history, which read no lists of versions: an earlier run may have written
+    them. Returns whether any was mapped. See `is_version_there`.
+    """
+    mapped = False
+    for pin in resource.pins:
+        there = {str(value_at(existing, path)) for path in paths_matching(existing, pin.path)}
+        for path in paths_matching(source, pin.path) if there else ():
+            holder, version = value_at(source, path[:-1]), value_at(source, path)
+            source_id = catalog.targets.pinned(pin, holder) or ""
+            if catalog.versions.dest_version(source_id, version) is None:
+                places = (is_version_there(catalog, pin, holder, found) for found in sorted(there))
+                mapped = any(places) or mapped
+    return mapped
+
+
+def is_version_there(
+    catalog: Catalog, pin: Pin, holder: Mapping[str, Any], dest_version: Any
+) -> bool:
+    """Whether a version of the destination is the copy of the one that a pin of the source names.
+
+    It is mapped then, in memory.
+    """
+    source_id = catalog.targets.pinned(pin, holder) or ""
+    version = holder[pin.path.rpartition(".")[2]]
+    place = (source_id, str(version), str(dest_version))
+    if place in catalog.histories.unlike:
+        return False
+    for resource in (BY_NAME[name] for name in pin.to if BY_NAME[name].versioned):
+        source = catalog.lists.source_object(resource, source_id)
+        existing = _counterpart(catalog, resource, source) if source else None
+        if existing and _is_copy(catalog, resource, place, existing["id"]):
+            catalog.versions.put(source_id, version, dest_version)
+            return True
+        if existing:
+            catalog.histories.unlike.add(place)
+    return False
+
+
+def _is_copy(
+    catalog: Catalog, resource: Resource, place: Tuple[str, str, str], dest_id: str
+) -> bool:
+    source_id, *versions = place
+    histories, (xact, dest_xact) = catalog.histories, map(xact_of_version, versions)
+    source = histories.source.content(resource, source_id, xact)
+    there = histories.dest.content(resource, dest_id, dest_xact) if source else None
+    if source is None or there is None:
+        return False
+    return source_digest(catalog.targets, resource, source) == dest_digest(resource, there)
 
 
 def may_be_mapped(catalog: Catalog, targets: Sequence[str]) -> bool:
@@ -136,17 +202,27 @@ def _counterpart(catalog: Catalog, resource: Resource, source: JsonObject) -> Op
 
 
 def _map_once(catalog: Catalog, resource: Resource, source_id: str) -> None:
-    if catalog.versions.knows(source_id):
+    histories = catalog.histories
+    if source_id in histories.listed:
         return
     source = catalog.lists.source_object(resource, source_id)
     if source is None:
         return
-    existing = _counterpart(catalog, resource, source)
-    histories, last = catalog.histories, catalog.settings.history
-    if existing is None and not catalog.settings.dry_run:
+    is_mapped = catalog.versions.knows(source_id)
+    existing = None if is_mapped else _counterpart(catalog, resource, source)
+    if not (is_mapped or existing or catalog.settings.dry_run):
         return
     dest_project = existing["project_id"] if existing else ""
     read_version_lists(catalog, [(source["project_id"], dest_project)])
+    if not is_mapped:
+        _map_versions(catalog, resource, source, existing)
+    histories.listed.add(source_id)
+
+
+def _map_versions(
+    catalog: Catalog, resource: Resource, source: JsonObject, existing: Optional[JsonObject]
+) -> None:
+    histories, last, source_id = catalog.histories, catalog.settings.history, source["id"]
     if existing is None:
         # In a plan, these versions would be written.
         for xact in histories.source.transactions(source_id)[-1 - last :]:

@@ -41,6 +41,7 @@ from bt_migrate.objects.prepare import (
     prepare,
     waiting_finding,
     waits_for,
+    with_versions_there,
 )
 from bt_migrate.objects.proof import is_left_by_killed_process
 from bt_migrate.objects.update import decided, fingerprints_of, policy_of, words_to_activate
@@ -67,6 +68,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     existing, was_deleted = counterpart(catalog, resource, item, key)
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
+    prepared = with_versions_there(catalog, resource, item, prepared, existing)
     drop_known_pins(prepared, existing or {})
     action, body = _decided_action(catalog, resource, item, prepared, existing)
     prepared.blocked = catalog.histories.failures.get(item.source["id"], "")

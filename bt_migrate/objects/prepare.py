@@ -37,7 +37,7 @@ from bt_migrate.model.resources import (
 )
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
-from bt_migrate.objects.pins import awaited_by_pins, resolve_version
+from bt_migrate.objects.pins import awaited_by_pins, map_versions_there, resolve_version
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.sync_marks import ABSENCE_S
 
@@ -172,6 +172,21 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     findings += _field_findings(catalog, resource, item)
     body.update(_scope_fields(catalog, resource, item))
     return Prepared(body, deferred, left_out, findings, rewritten.pins)
+
+
+def with_versions_there(
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    prepared: Prepared,
+    existing: Optional[Mapping[str, Any]],
+) -> Prepared:
+    """Returns the object with the versions that the destination's object names already, if they are
+    the right ones.
+    """
+    if existing and prepared.pins and map_versions_there(catalog, resource, item.source, existing):
+        return prepare(catalog, resource, item)
+    return prepared
 
 
 def _unresolved_name(

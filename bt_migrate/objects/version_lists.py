@@ -86,10 +86,11 @@ class VersionLists:
             return []
         earlier = [xact for xact in self.transactions(latest["id"]) if after < xact < now]
         wanted = earlier[max(0, len(earlier) - last) :]
-        versions = [self._version(resource, latest["id"], xact) for xact in wanted]
+        versions = [self.content(resource, latest["id"], xact) for xact in wanted]
         return [*(version for version in versions if version is not None), dict(latest)]
 
-    def _version(self, resource: Resource, object_id: str, xact: int) -> Optional[JsonObject]:
+    def content(self, resource: Resource, object_id: str, xact: int) -> Optional[JsonObject]:
+        """Returns the object at a version. None if the server refuses it, which `unread` notes."""
         path = f"{resource.path}/{object_id}"
         check = object_with_id(object_id)
         try:

@@ -43,6 +43,15 @@ class VersionMapping:
             of_object = states.versions.setdefault(source_id, {})
             of_object[str(xact_of_version(source_version))] = str(xact_of_version(dest_version))
 
+    def keep(self, states: ObjectStates, source_id: str) -> None:
+        """Note all that is mapped of the object in its states, which the caller saves."""
+        with self.lock:
+            mapped = {
+                str(xact): str(dest_xact) for xact, dest_xact in self._versions[source_id].items()
+            }
+        with states.lock:
+            states.versions.setdefault(source_id, {}).update(mapped)
+
     def forget(self, states: ObjectStates, source_id: str, source_version: int) -> None:
         """Undo `record`. The caller saves the states."""
         with self.lock:
@@ -61,10 +70,10 @@ class VersionMapping:
         with self.lock:
             return bool(self._versions.get(source_id))
 
-    def oldest(self, source_id: str) -> int:
-        """The transaction of the oldest version that is mapped, 0 if none is."""
+    def mapped(self, source_id: str) -> Set[int]:
+        """The transactions of the source's versions that are mapped."""
         with self.lock:
-            return min(self._versions.get(source_id, {}), default=0)
+            return set(self._versions.get(source_id, ()))
 
     def source_version(self, source_id: str, dest_version: object) -> int:
         """The transaction of the source's version that this one is; 0 if none is mapped to it."""
@@ -85,17 +94,6 @@ class VersionMapping:
         # a last one that is not known
         known = found if found[:1] != [0] else []
         return [version_like(version, dest_xact) for dest_xact in known if dest_xact]
-
-    def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
-        """Returns the counterpart of the newest mapped version that is not newer than `version`.
-
-        Right only if all versions from some version on are mapped: who reads an object at a
-        transaction between two versions gets the earlier one.
-        """
-        with self.lock:
-            mapped = self._versions[source_id]
-            reached = [xact for xact in mapped if xact <= xact_of_version(version)]
-        return version_like(version, mapped[max(reached)]) if reached else None
 
 
 def has_same_number(run: RunDirectory, version: object) -> bool:

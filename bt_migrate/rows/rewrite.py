@@ -45,8 +45,9 @@ PROMPT_REFERENCE = {
 ORIGIN_PIN = "origin._xact_id"
 # Versions in a row.
 ORIGIN_VERSION: Path = ("origin", "_xact_id")
-VERSION_PLACES: Tuple[Path, ...] = (ORIGIN_VERSION, ("metadata", "prompt", "version"))
 PROMPT_PLACE = ("metadata", "prompt")
+PROMPT_VERSION: Path = (*PROMPT_PLACE, "version")
+VERSION_PLACES: Tuple[Path, ...] = (ORIGIN_VERSION, PROMPT_VERSION)
 PROMPT_ID_PLACE = (*PROMPT_PLACE, "id")
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
 # Place of a reference -> the version next to it.

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import List, Optional, Set, Tuple
 
 from bt_migrate.config.settings import Settings
+from bt_migrate.config.values import EARLIER_VERSIONS
 from bt_migrate.errors import StateError, UsageError
+from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.run_identity import Selection
 from bt_migrate.state.files import make_private, now, read_json, write_json
 from bt_migrate.state.read_only import writable
@@ -47,14 +49,29 @@ PLANNED_FROM = (
 
 def find_run(settings: Settings, identity: Identity, command: str) -> Tuple[RunDirectory, Settings]:
     """The run to work in, resumed or new, and the settings with the project that a project folder
-    means.
+    means, and with the --history that the run has begun.
 
     A named run that disagrees with `identity` is refused (UsageError). In a folder of runs the
     newest run of the two organizations is resumed if it is unfinished and agrees, else a new run is
     made.
     """
     run, settings = _found_run(settings, identity, command)
+    if not settings.history and _has_histories(run):
+        # Else a start without --history would remove versions that objects name.
+        settings = replace(settings, history=EARLIER_VERSIONS["all"])
     return (writable(run) if command == VERIFY else run), settings
+
+
+def _has_histories(run: RunDirectory) -> bool:
+    """Whether the run moves earlier versions of prompts and functions, and goes on to do so."""
+    versioned = [resource.name for resource in OBJECT_RESOURCES if resource.versioned]
+    # Not with the states of `run` itself: a sync opens its round before it reads these.
+    as_it_is = RunDirectory(run.path)
+    return any(
+        as_it_is.objects(name, project).versions
+        for project in run.record.folders
+        for name in versioned
+    )
 
 
 def _found_run(

@@ -26,11 +26,20 @@ from bt_migrate.model.equality import day_of, difference_print, differing_paths,
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.portions import portions
+from bt_migrate.model.references import remove, value_at
 from bt_migrate.model.resource_table import DATASETS
+from bt_migrate.objects.pins import is_version_there
 from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.rows.query_counts import IDS_PER_LOOKUP
 from bt_migrate.rows.read import found_rows
-from bt_migrate.rows.rewrite import COMMENTS, ORIGIN_PIN, copied
+from bt_migrate.rows.rewrite import (
+    COMMENTS,
+    ORIGIN_PIN,
+    PROMPT_PIN,
+    PROMPT_PLACE,
+    PROMPT_VERSION,
+    copied,
+)
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.verify.normalize import Form, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
@@ -323,12 +332,27 @@ class RowLookup:
             # a transaction that the destination set by itself
             del right["origin"]["_xact_id"]
             tolerated["version"] += 1
+        if self._is_version_of_prompt(wanted_row, left, right):
+            remove(right, PROMPT_VERSION)
+            tolerated["version"] += 1
         shows_comments = self.sides.dest.api.capabilities.shows_comments
         if COMMENTS in left and COMMENTS not in found_row and not shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
         _ignore_dates_of_undated(left.get(COMMENTS) or {}, right.get(COMMENTS) or {}, tolerated)
         return first_paths(differing_paths(left, right, "", tolerated))
+
+    def _is_version_of_prompt(
+        self, wanted_row: Mapping[str, Any], left: JsonObject, right: JsonObject
+    ) -> bool:
+        """Whether only the destination's row has the version of its prompt, and that is the right
+        one: a run with --history wrote it.
+        """
+        wanted, there = value_at(wanted_row, PROMPT_VERSION), value_at(right, PROMPT_VERSION)
+        if wanted is None or there is None or value_at(left, PROMPT_VERSION) is not None:
+            return False
+        prompt = value_at(wanted_row, PROMPT_PLACE)
+        return is_version_there(self.context.catalog, PROMPT_PIN, prompt, there)
 
 
 def _ignore_dates_of_undated(ours: JsonObject, theirs: JsonObject, tolerated: Counter[str]) -> None:

@@ -38,7 +38,6 @@ from bt_migrate.rows.rewrite import (
 )
 from bt_migrate.rows.versions_there import without_lost_versions
 from bt_migrate.verify.traces import id_in
-from bt_migrate.verify.versions import asked_history
 
 REWRITTEN_FIELDS = (*REFERENCE_FIELDS, "origin")  # fields of a row that may hold references
 SOURCE_ID_MARK = "source id "
@@ -218,6 +217,5 @@ def for_judging(catalog: Catalog) -> Catalog:
     # The copied client shares the throttle and the limit of concurrent requests.
     dest = copy.copy(catalog.dest)
     dest.writable = False
-    history = asked_history(catalog.run, catalog.settings.history)
-    settings = replace(catalog.settings, max_row_bytes=NO_ROW_LIMIT_BYTES, history=history)
+    settings = replace(catalog.settings, max_row_bytes=NO_ROW_LIMIT_BYTES)
     return catalog_by_natural_key(catalog.source, dest, catalog.run, settings)

@@ -8,7 +8,6 @@ from bt_migrate.config.values import EARLIER_VERSIONS
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import paths_matching, rewrite, without
 from bt_migrate.model.resource import Pin, Resource
-from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import AFTER_VERSIONED
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import pairs_of_versions
@@ -38,13 +37,6 @@ class ComparedVersions(NamedTuple):
     pairs: List[VersionPair]
     missing: int
     is_broken: bool
-
-
-def asked_history(run: RunDirectory, versions: int) -> int:
-    """Returns how many earlier versions are compared: as asked for, or all that the run mapped."""
-    versioned = [resource.name for resource in OBJECT_RESOURCES if resource.versioned]
-    recorded = any(states.versions for states in run.all_objects() if states.resource in versioned)
-    return versions or (EARLIER_VERSIONS["all"] if recorded else 0)
 
 
 def compared_versions(
