@@ -79,8 +79,8 @@ class RunRecord(Identity):
     # those that it has known since
     fields_not_taken: Dict[str, List[str]] = field(default_factory=dict)
     fields_taken: Dict[str, List[str]] = field(default_factory=dict)
-    # kind of rows -> rows in succession that any start can have sent in vain before one that arrived:
-    # see rows/unrecorded.py
+    # kind of rows -> how many rows can be missing before one that a start sent: see
+    # rows/unrecorded.py
     in_flight: Dict[str, int] = field(default_factory=dict)
     gone: Dict[str, List[str]] = field(default_factory=dict)  # kind -> objects that disappeared
     # resource whose lists were read -> owners without, because this key may not read their list
@@ -105,6 +105,12 @@ class RunRecord(Identity):
     user_map: Dict[str, str] = field(default_factory=dict)
     undone: Optional[Dict[str, Any]] = None
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether references wait, or the last process was killed before it recorded that."""
+        is_killed = bool(self.sessions) and self.sessions[-1].ended is None
+        return self.waiting or (is_killed and not self.undone)
 
 
 # -- parts of the record that are kept as JSON: the fields on which the program relies
