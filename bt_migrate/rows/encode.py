@@ -19,6 +19,7 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Set,
     Tuple,
 )
 
@@ -29,7 +30,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, strings, value_at
 from bt_migrate.model.resource import Pin
-from bt_migrate.model.resources import RowKind
+from bt_migrate.model.resources import BY_NAME, SELECTABLE, RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import may_be_mapped, resolve_version
 from bt_migrate.objects.prepare import judge_unresolved
@@ -181,6 +182,17 @@ class RowEncoder:
             if not self._catalog.targets.may_resolve_later(*wanted):
                 kind, detail = judge_unresolved(self._catalog, *wanted)
                 notes.add(kind, encoded.id, dotted(reference.place), detail, reference.ref)
+
+    def late_phases(self, encoded: EncodedRow) -> Set[str]:
+        """Returns the phases after that of the rows whose objects complete this row."""
+        later = SELECTABLE[SELECTABLE.index(self._kind.name) + 1 :]
+        return {
+            BY_NAME[name].phase
+            for reference in encoded.deferred
+            if self._catalog.targets.may_resolve_later(reference.resources, reference.ref)
+            for name in reference.resources
+            if name in later and self._catalog.settings.selects(name)
+        }
 
     def rewritten(self, row: JsonObject) -> Dict[str, Any]:
         """Returns the insertable fields of a row with the references that resolve now."""

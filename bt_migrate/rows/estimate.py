@@ -87,7 +87,9 @@ def estimate(
         "bytes": total(streams, "bytes") or 0,
         "processed_bytes": (total(streams, "import_bytes") or 0) + states["bytes"],
         "attachments": sum(planned["attachments"] for planned in kinds.values()),
-        "inserts": (total(streams, "inserts") or 0) + _sum(states, deletes, "inserts"),
+        "inserts": (total(streams, "inserts") or 0)
+        + _sum(states, deletes, "inserts")
+        + sum(plan["merges"] for plan in kinds.values()),
         "earlier_states": {name: states[name] for name in ("states", "rows", "deletes")},
         "deletes": {
             kind: {name: planned[name] for name in ("rows", "waiting", "too_many")}

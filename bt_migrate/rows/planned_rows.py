@@ -7,62 +7,32 @@ stream is what the copy reads together: one large object, or several small ones.
 from __future__ import annotations
 
 import logging
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from bt_migrate.api.request import Answer
-from bt_migrate.errors import ApiError
-from bt_migrate.model.findings import FAILURE
-from bt_migrate.model.notes import FindingCounts, stream_findings
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.display import plural
 from bt_migrate.rows.count import RowCounts, count_objects, count_rows
-from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.facets import asks_for_facets, learn_facets
 from bt_migrate.rows.groups import groups
 from bt_migrate.rows.planned_comparison import is_compared, verification_queries
 from bt_migrate.rows.planned_deletes import plan_deletes
+from bt_migrate.rows.planned_sample import Sample, read_sample
 from bt_migrate.rows.planned_states import NamedPast, PlannedStates, batch_limits, plan_states
-from bt_migrate.rows.query_counts import facet_queries, inserts, page_rows, pages
-from bt_migrate.rows.read import one_page
+from bt_migrate.rows.query_counts import (
+    facet_queries,
+    inserts,
+    inserts_of_comments,
+    inserts_of_merges,
+    page_rows,
+    pages,
+)
 from bt_migrate.rows.streams import RowStream, bounds_of
 from bt_migrate.rows.sync_plan import leave_out_delivered
 
 log = logging.getLogger("bt_migrate.validate")
-
-# How many objects of each kind a dry run samples, those with most rows: a full page of the first
-# one, a short page of the others.
-SAMPLED_OBJECTS = 3
-SHORT_SAMPLE_ROWS = 50
-
-
-@dataclass
-class Sample:
-    """What the first rows of some objects of a kind show.
-
-    `row_bytes`: object id -> mean bytes of a row.
-    """
-
-    rows: int = 0
-    bytes: int = 0
-    attachments: int = 0
-    page_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    findings: List[Dict[str, Any]] = field(default_factory=list)
-    row_bytes: Dict[str, float] = field(default_factory=dict)
-
-    @property
-    def mean(self) -> float:
-        """Returns the mean bytes of a row."""
-        return self.bytes / self.rows if self.rows else 0.0
-
-    @property
-    def row_seconds(self) -> float:
-        """Returns the mean processor seconds for decoding and encoding a row."""
-        return self.cpu_seconds / self.rows if self.rows else 0.0
 
 
 def plan_rows(
@@ -76,8 +46,9 @@ def plan_rows(
 
     `streams`: each has kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes,
     import_bytes, queries, inserts. Rows are None if the server does not count. `states`: those of
-    datasets, see `PlannedStates`. `deletes`: see `PlannedDeletes`. `findings`, `attachments`,
-    `page_seconds`, `row_seconds`: from the first rows of as many objects as `samples` says.
+    datasets, see `PlannedStates`. `deletes`: see `PlannedDeletes`. `merges`: see
+    `_merges`. `findings`, `attachments`,
+    `page_seconds`, `row_seconds`: from the first rows, for which `samples` queries were sent.
     `verification_queries`: to one side.
     """
     count_objects(catalog, counts, kind_name, objects)
@@ -93,11 +64,12 @@ def plan_rows(
     return {
         "streams": streams,
         "states": asdict(states),
+        "merges": _merges(catalog, kind_name, objects, sample),
         "deletes": asdict(plan_deletes(catalog, kind_name, objects)),
         "findings": sample.findings,
         "page_seconds": round(sample.page_seconds, 3),
         "row_seconds": sample.row_seconds,
-        "samples": len(sample.row_bytes),
+        "samples": sample.queries,
         "attachments": round(share * (total(streams, "rows") or 0)),
         "verification_queries": verification_queries(
             catalog,
@@ -110,13 +82,17 @@ def plan_rows(
 
 
 def _sampled(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Sample:
-    """Read the first rows of some objects, and set the `bytes` of all of them."""
+    """Read the first rows of some objects, and set the `bytes` of all of them, and `commented`: how
+    many of their rows have comments.
+    """
     held = [planned["id"] for planned in objects if planned["rows"] != 0]
     learn_facets(catalog.source, kind_name, held, bounds_of(catalog, ROW_KINDS[kind_name]))
-    sample = _sample(catalog, kind_name, objects)
+    sample = read_sample(catalog, kind_name, objects)
     for planned in objects:
         mean = sample.row_bytes.get(planned["id"], sample.mean)
         planned["bytes"] = int((planned["rows"] or 0) * mean)
+        extras = sample.extras.get(planned["id"], sample.extras[""])
+        planned["commented"] = (planned["rows"] or 0) * extras.share(extras.commented)
     return sample
 
 
@@ -161,62 +137,25 @@ def _named(planned: Dict[str, Any]) -> Dict[str, Any]:
     return {name: planned[name] for name in ("project", "id", "name")}
 
 
-# -- sampling
+# -- references to later objects
 
 
-def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Sample:
-    """Read and encode the first rows of the objects with most rows."""
-    sample = Sample()
-    encoder = RowEncoder(catalog, ROW_KINDS[kind_name])
-    with_rows = [planned for planned in objects if planned["rows"] != 0]
-    largest = sorted(with_rows, key=lambda planned: -(planned["rows"] or 0))
-    count = SAMPLED_OBJECTS if catalog.settings.dry_run else 1
-    limit = catalog.settings.rows(kind_name).fetch_limit
-    for planned in largest[:count]:
-        started = time.monotonic()
-        started_cpu = time.thread_time()
-        try:
-            answer = one_page(
-                catalog.source,
-                kind_name,
-                planned["id"],
-                bounds_of(catalog, ROW_KINDS[kind_name]),
-                limit,
-            )
-        except ApiError as error:
-            log.info("%s %r: rows were not sampled: %s", kind_name, planned["name"], error)
-        else:
-            sample.page_seconds = max(sample.page_seconds, time.monotonic() - started)
-            _add_page(sample, encoder, kind_name, planned, answer)
-            sample.cpu_seconds += time.thread_time() - started_cpu
-        limit = SHORT_SAMPLE_ROWS
-    return sample
+def _merges(
+    catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], sample: Sample
+) -> int:
+    """Returns the requests that add references to rows, once the objects of later phases exist.
 
-
-def _add_page(
-    sample: Sample,
-    encoder: RowEncoder,
-    kind_name: str,
-    planned: Dict[str, Any],
-    answer: Answer,
-) -> None:
-    notes = FindingCounts()
-    rows = [
-        encoder.encoded(row, planned["id"], notes, plain=answer.plain)[0] for row in answer.json
-    ]
-    for row in rows:
-        encoder.note_left_out(row, notes)
-    size = sum(len(row.body) for row in rows)
-    size += sum(len(content) for row in rows for _, _, content in row.spills)
-    sample.row_bytes[planned["id"]] = size / len(rows) if rows else 0.0
-    sample.rows += len(rows)
-    sample.bytes += size
-    sample.attachments += sum(len(row.attachments) for row in rows)
-    header = {**planned, "kind": kind_name, "source_id": planned["id"]}
-    for record in stream_findings(header, notes.records()):
-        # A failure is not reported yet: the object that the row refers to may still be created.
-        if record["severity"] != FAILURE:
-            sample.findings.append({**record, "sampled": len(rows)})
+    An object whose first rows show such a reference has one request at least for each phase.
+    """
+    limits = batch_limits(catalog, kind_name)
+    expected = 0.0
+    for planned in objects:
+        is_sampled = planned["id"] in sample.extras
+        extras = sample.extras[planned["id"] if is_sampled else ""]
+        for late in extras.late.values():
+            merges = inserts_of_merges(planned["rows"] or 0, extras.share(late), limits)
+            expected += max(1.0, merges) if is_sampled else merges
+    return round(expected)
 
 
 # -- streams
@@ -279,6 +218,8 @@ def _stream(
     limits = batch_limits(catalog, kind_name)
     share = size.new_rows / size.rows if size.rows else 0.0
     new = [rows * share for rows in page_rows(size.rows or 0, limits.page_rows)]
+    new_bytes = size.new_bytes / max(1, size.new_rows)
+    commented = sum(planned["commented"] for planned in group) / (size.rows or 1)
     shown = ("rows", "rows_there", "bytes")
     return {
         "kind": kind_name,
@@ -289,7 +230,8 @@ def _stream(
         "bytes": size.row_bytes,
         "import_bytes": size.new_bytes,
         "queries": _queries(catalog, kind_name, group, size.rows),
-        "inserts": inserts(new, size.new_bytes / max(1, size.new_rows), limits),
+        "inserts": inserts(new, new_bytes, limits)
+        + inserts_of_comments(new, new_bytes, limits, commented),
     }
 
 

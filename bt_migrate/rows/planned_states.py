@@ -21,7 +21,13 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import sync_marks
 from bt_migrate.rows.origins import RowVersion, last_written
 from bt_migrate.rows.present_states import Pinned, newest_xacts
-from bt_migrate.rows.query_counts import BatchLimits, id_pages, inserts, page_rows_to_the_end
+from bt_migrate.rows.query_counts import (
+    BatchLimits,
+    id_pages,
+    inserts,
+    inserts_of_comments,
+    page_rows_to_the_end,
+)
 from bt_migrate.rows.read import count_inside
 from bt_migrate.state.seen_rows import IDS_PER_SELECT
 
@@ -143,6 +149,7 @@ class Replay:
         self._planned = planned
         self._named = past.rows.get(planned["id"], set())
         self._row_bytes = planned["bytes"] / (planned["rows"] or 1)
+        self._share_commented = planned["commented"] / (planned["rows"] or 1)
         self._limits = batch_limits(catalog, KIND.name)
         self._plan = PlannedStates()
         # the transaction up to which the destination has the dataset, and its rows there
@@ -192,6 +199,9 @@ class Replay:
         plan.rows += written
         plan.queries += len(pages) + 1
         plan.inserts += inserts(pages, self._row_bytes, self._limits)
+        plan.inserts += inserts_of_comments(
+            pages, self._row_bytes, self._limits, self._share_commented
+        )
         self._held += self._new(written, version, rows)
 
     def _new(self, written: int, version: Optional[int], rows: Optional[int]) -> int:

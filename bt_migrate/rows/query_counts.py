@@ -102,6 +102,35 @@ def inserts(pages: Iterable[float], row_bytes: float, limits: BatchLimits) -> in
     )
 
 
+def inserts_of_comments(
+    pages: Iterable[float], row_bytes: float, limits: BatchLimits, share: float
+) -> int:
+    """Returns the requests for comments: one after each insert in which a row has any.
+
+    `share`: of the rows that have comments.
+    """
+    expected = 0.0
+    commented = 0.0
+    for rows in pages:
+        batches = inserts([rows], row_bytes, limits)
+        commented += rows * share
+        expected += batches * chance(share, rows / max(1, batches))
+    return max(round(expected), min(1, round(commented)))
+
+
+def inserts_of_merges(rows: int, share: float, limits: BatchLimits) -> float:
+    """Returns the requests that complete rows of one object once others exist.
+
+    `share`: of its rows that are completed.
+    """
+    return max(chance(share, rows), rows * share / limits.rows)
+
+
+def chance(share: float, rows: float) -> float:
+    """Returns the probability that one of the rows is among a share that is spread evenly."""
+    return 1.0 - float((1.0 - share) ** rows)
+
+
 class Origins(NamedTuple):
     """The rows of an object that were made from versions of dataset rows.
 

@@ -416,13 +416,20 @@ def whole_number(value: Any) -> int:
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
     """Returns the first rows of an object; fewer than `limit` if the server refuses so many."""
-
-    def query_of(rows: int) -> str:
-        return page_query(kind, [object_id], bounds, rows)
-
-    answer = query_with_limit(api, query_of, limit, check=keys_after(None))
+    answer = first_rows(api, kind, [object_id], bounds, limit)
     add_facets(api, kind, [object_id], answer.json)
     return answer
+
+
+def first_rows(
+    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int
+) -> Answer:
+    """Returns the first rows of all objects together, without their facets; see `one_page`."""
+
+    def query_of(rows: int) -> str:
+        return page_query(kind, object_ids, bounds, rows)
+
+    return query_with_limit(api, query_of, limit, check=keys_after(None))
 
 
 def found_rows(

@@ -190,3 +190,28 @@ def test_rows_without_ids_are_not_sampled(pair: Pair, tmp_path: Path) -> None:
     pair.sandbox.refuse = lambda method, path, raw: rows if b"select: *" in raw else None
     done = run(pair.sandbox, tmp_path / "runs", program="validate")
     assert (done.code, "rows were not sampled" in done.err) == (0, True), done.out + done.err
+
+
+def test_the_inserts_of_comments_and_of_late_references_are_estimated(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """In few of many small objects, so that the first rows of the largest ones show none."""
+    org = pair.source
+    project = org.create("project", {"name": "Alpha"})["id"]
+    data = {"prompt": {"type": "completion", "content": "{{q}}"}}
+    body = {"project_id": project, "name": "Ask", "slug": "ask", "prompt_data": data}
+    prompt = org.create("prompt", body)["id"]
+    for first in (0, 600):
+        rows = [{"id": f"{row:05}", "input": row} for row in range(first, first + 600)]
+        org.insert("project_logs", project, rows, at=1_760_000_000 + first)
+    org.comment("project_logs", project, "00007", "good")
+    for number in range(8):
+        dataset = org.create("dataset", {"project_id": project, "name": f"d{number}"})["id"]
+        late: Dict[str, Any] = {"metadata": {"prompt": {"id": prompt}}} if number in (5, 6) else {}
+        rows = [{"id": f"{row:05}", "input": row, **late} for row in range(40 - number)]
+        org.insert("dataset", dataset, rows)
+    org.comment("dataset", dataset, "00003", "good")
+    estimate = told(pair, tmp_path / "plan")
+    moved = run(pair.sandbox, tmp_path / "runs")
+    assert moved.code == 0, moved.last_words
+    assert (estimate["inserts"], sent(pair)[1]) == (8, 8)
