@@ -19,6 +19,7 @@ from bt_migrate.objects.proof import (
     contradicts,
     created_seconds,
     date_is_of_creation,
+    exact_seconds,
 )
 from bt_migrate.objects.write import look_up
 
@@ -43,20 +44,21 @@ def create_object(
 ) -> Created:
     """Call `post`, which POSTs the body, and find out whether that created the object."""
     was_absent = _was_absent(catalog, resource, body)
-    floor_s = _date_floor_s(catalog, resource)
+    floor_s = 0.0 if was_absent else _date_floor_s(catalog, resource)
     is_exact = catalog.creation_clock.least_s(time.time()) is not None
     answer = post()
     received_s = time.time()
     dest_object = _shown(catalog, resource, body, answer.json)
     created_s = created_seconds(dest_object) if date_is_of_creation(resource) else 0.0
-    is_since = not created_s or created_s >= floor_s or was_absent
+    is_since = not created_s or created_s >= floor_s
     marked = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
     # The answer to a first try may have been lost: then the second one finds what the first made.
     marked_found = marked and not (answer.sent_again and created_s)
     may_be_ours = not marked_found and not contradicts(resource, body, dest_object)
     is_ours = may_be_ours and is_since
     if is_ours:
-        catalog.creation_clock.note(created_s, received_s)
+        exact_s = exact_seconds(dest_object) if created_s else 0.0
+        catalog.creation_clock.note(exact_s, received_s)
     elif not is_since:
         catalog.creation_clock.forget()
     return Created(dest_object, is_ours, in_doubt=may_be_ours and not (is_since or is_exact))

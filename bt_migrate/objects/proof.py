@@ -8,6 +8,7 @@ counts as found.
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any, List, Mapping, Optional
 
@@ -23,6 +24,7 @@ INTENT_SLACK_S = 2.0  # a Date header has whole seconds
 # assumption: names_are_found
 # kinds that are recorded to carry the header -> parameter of their list that names one
 MARKED_IF_FOUND = {"projects": "project_name", "datasets": "dataset_name"}
+_FRACTION = re.compile(r"\.\d*[1-9]", re.ASCII)
 # Fields that people fill in and that no server fills in by itself.
 FILLED_IN_BY_PEOPLE = ("description", "metadata", "tags")
 
@@ -64,12 +66,23 @@ def date_is_of_creation(resource: Resource) -> bool:
 
 def created_seconds(obj: Mapping[str, Any]) -> float:
     """Returns the latest unix second of creation that `created` allows; 0 if it is unreadable."""
-    text = obj.get("created")
+    text = str(obj.get("created"))
     try:
-        seconds = instant(str(text)).timestamp()
+        seconds = instant(text).timestamp()
     except ValueError:
         return 0.0
-    return seconds if "." in str(text) else seconds + 1.0
+    return seconds if _names_a_moment(text) else seconds + 1.0
+
+
+def exact_seconds(obj: Mapping[str, Any]) -> float:
+    """Returns the unix second of creation; 0 if `created` does not name it more exactly than a
+    whole second, as of a server that writes no fraction, or always .000.
+    """
+    return created_seconds(obj) if _names_a_moment(str(obj.get("created"))) else 0.0
+
+
+def _names_a_moment(date: str) -> bool:
+    return _FRACTION.search(date) is not None
 
 
 def contradicts(resource: Resource, sent: Mapping[str, Any], answered: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from bt_migrate.objects.proof import (
     CreationClock,
     contradicts,
     created_seconds,
+    exact_seconds,
     is_left_by_killed_process,
 )
 from bt_migrate.state.object_file import Intention
@@ -68,6 +69,7 @@ def test_the_creation_clock_is_learned_from_the_dates_of_created_objects() -> No
     [
         ("2026-01-01T00:00:00.250Z", 1767225600.25),
         ("2026-01-01T00:00:00Z", 1767225601.0),
+        ("2026-01-01T00:00:00.000Z", 1767225601.0),
         ("yesterday", 0.0),
         (None, 0.0),
         (17, 0.0),
@@ -77,6 +79,19 @@ def test_the_date_of_an_object_is_the_end_of_the_second_or_millisecond_that_it_n
     created: Any, expected: float
 ) -> None:
     assert created_seconds({"created": created}) == expected
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        ("2026-01-01T00:00:00.250+00:00", 1767225600.25),
+        ("2026-01-01T00:00:00.000Z", 0.0),
+        ("2026-01-01T00:00:00Z", 0.0),
+        (None, 0.0),
+    ],
+)
+def test_a_date_of_whole_seconds_sets_no_clock(created: Any, expected: float) -> None:
+    assert exact_seconds({"created": created}) == expected
 
 
 @pytest.mark.parametrize(
