@@ -211,7 +211,7 @@ def test_an_environment_made_by_somebody_else_is_not_changed(
     assert sorted(environment.rglob("*")) == before
 
 
-def test_a_python_without_ensurepip_is_told_what_to_install(
+def test_a_python_without_ensurepip_ends_with_what_to_install(
     checkout: Path, python_without_ensurepip: Path
 ) -> None:
     got = run(python_without_ensurepip, checkout / "bin" / "validate")

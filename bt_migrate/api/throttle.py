@@ -22,7 +22,7 @@ LOOK_S = 0.2
 # is more. No pricing plan of Braintrust allows more in the time over which it counts queries.
 MAX_REMEMBERED_STARTS = 1000
 # 429s in a row to one route that are no longer the usual reaction to a pace
-TOLD_REFUSALS = 5
+REPORTED_REFUSALS = 5
 # This is added to the end of a window, because clocks and latencies differ a little.
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
@@ -94,7 +94,7 @@ class Pace:
     # refuses some whatever their spacing is not asked ever more slowly.
     CHEAP = 0.025
     CHEAP_GROWTH = 1.02
-    # A guess takes the server to allow at least so many requests between two refusals.
+    # The fewest requests between two refusals that a guess of the limit assumes.
     LEAST_BURST = 10
     # After more refusals in a row than these, although requests started as far apart as was
     # measured, the spacing is dropped: the server refuses whatever the spacing is.
@@ -394,8 +394,10 @@ class Throttle:
     def refusal_text(self, route: str, most: int) -> str:
         """Returns `limit_text`, and after some 429s in a row how many stop the run."""
         count = self.refusals_in_a_row(route)
-        told = f"{count} times in a row; stops after {most}" if count >= TOLD_REFUSALS else ""
-        return "; ".join(filter(None, [self.limit_text, told]))
+        repeated = (
+            f"{count} times in a row; stops after {most}" if count >= REPORTED_REFUSALS else ""
+        )
+        return "; ".join(filter(None, [self.limit_text, repeated]))
 
     def answered(self, *, query: bool, started_s: float, route: str = "") -> None:
         """Notes an answer that was no 429, to a request that was sent then."""

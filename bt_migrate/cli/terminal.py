@@ -71,7 +71,7 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
         return is_new and super().filter(record)
 
     def _is_new_wait(self, record: logging.LogRecord) -> bool:
-        """Whether it is a wait to tell, and no other thread has logged it."""
+        """Whether it is a wait to report, and no other thread has logged it."""
         if getattr(record, "event", "") != "rate_limited" or not self.short:
             return True
         side = getattr(record, "side", "")

@@ -69,7 +69,7 @@ def _was_absent(catalog: Catalog, resource: Resource, body: Mapping[str, Any]) -
 
     That proves the creation, whatever the clock of a gateway says. Only until the creation clock is
     known: from then on dates do. Not of experiments: a list may not show one yet, and no header
-    tells that POST found it.
+    shows that POST found it.
     """
     if resource is EXPERIMENTS or not date_is_of_creation(resource):
         return False

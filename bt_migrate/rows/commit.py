@@ -39,7 +39,7 @@ PROGRESS_S = 10.0
 REASON_CHARS = 80  # characters of the refusal in a finding
 # outcomes of rows that were sent
 WRITTEN = (CREATED, UPDATED)
-# what `SeenRows.record_sending` gets from the copy of everything, where a sync gives its number
+# the round of the copy of everything, for `SeenRows.record_sending`
 IN_COPY = 0
 
 

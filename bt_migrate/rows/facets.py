@@ -84,7 +84,7 @@ def queries_to_ask_again(api: Api, kind_name: str, objects: int) -> int:
 def learn_facets_of_copies(
     source: Api, dest: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
 ) -> None:
-    """Find out the same about the destination, if rows of the source have facets.
+    """Find out how the destination shows facets, if rows of the source have some.
 
     The destination is tested again for other objects, and after a copy, until it is known to show
     facets in shape `spans`.

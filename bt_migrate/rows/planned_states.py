@@ -280,7 +280,7 @@ def _present(
 
 
 def _newest(catalog: Catalog, ids: Sequence[str]) -> Dict[str, int]:
-    """Returns dataset -> its last transaction, if the server tells it."""
+    """Returns dataset -> its last transaction, if the server shows it."""
     newest: Dict[str, int] = {}
     for portion in portions(ids, OBJECTS_PER_QUERY):
         try:

@@ -87,7 +87,7 @@ class Candidate(NamedTuple):
 
 
 def _present_states(catalog: Catalog, ids: Sequence[str]) -> Dict[str, Present]:
-    """Returns dataset -> its present state, if the server tells it; two queries for 25 datasets."""
+    """Returns dataset -> its present state, if the server shows it; two queries for 25 datasets."""
     source = catalog.source
     present: Dict[str, Present] = {}
     for portion in portions(ids, OBJECTS_PER_QUERY):

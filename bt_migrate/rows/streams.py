@@ -255,7 +255,7 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
 
 
 def _forget_other_copy(path: Path, file: Path) -> None:
-    """Delete the files of the stream, which tell of another destination object."""
+    """Delete the files of the stream, which are about another destination object."""
     for old_file in (file, *path.parent.glob(f"{path.name}{SEEN_ENDING}*")):
         old_file.unlink()
 

@@ -333,7 +333,7 @@ def _compare_rows(
 ) -> Tuple[List[Comparison], List[Comparison]]:
     """(comparisons of the numbers of rows, comparisons of rows).
 
-    `states` of datasets are compared later; what that costs is told with the rows.
+    `states` of datasets are compared later; their cost is reported with that of the rows.
     """
     depth = migration.settings.depth
     pairs = [

@@ -118,7 +118,7 @@ def test_bytes_that_a_store_spoiled_once_are_uploaded_again(found_by: str, w: Wo
     assert "uploads" not in report(w.root)["next_commands"][0]
 
 
-def test_bytes_that_a_store_always_spoils_are_told_and_can_be_accepted(w: World) -> None:
+def test_bytes_that_a_store_always_spoils_are_reported_and_can_be_accepted(w: World) -> None:
     store = WrongStore(w)
     assert call(w, "migrate_all", "--full") == 1
     assert run_next(w, report(w.root)["next_commands"][0]) == 1

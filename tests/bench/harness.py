@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 Json = Dict[str, Any]
-INSERTS = ("/insert", "/logs3")  # how the paths end that rows are sent to
+INSERTS = ("/insert", "/logs3")  # the last parts of the paths that rows are sent to
 
 # Starts a program of the suite; without orjson if told so, even where it is installed.
 LAUNCH = """

@@ -19,7 +19,7 @@ def test_moments_of_a_run_are_shown_as_expected() -> None:
     assert seen == {name: expected(name) for name in seen}
 
 
-@pytest.mark.recorded  # an older data plane lacks kinds of objects, which is told
+@pytest.mark.recorded  # an older data plane lacks kinds of objects, which is reported
 def test_programs_end_as_expected() -> None:
     seen = dict(captures_of_programs())
     assert seen == {name: expected(name) for name in seen}

@@ -207,7 +207,7 @@ def test_anything_else_in_a_control_file_is_refused_in_one_line(text: str) -> No
     assert len(str(problem.value)) < 200
 
 
-def test_resume_is_named_beside_the_limits_that_stay() -> None:
+def test_resume_is_named_with_the_limits_that_stay() -> None:
     limited = read_control("max-concurrent=3")
     assert request_text(limited, "resume") == "resume, max-concurrent=3"
     assert request_text(read_control(""), "resume") == "resume, no limits"

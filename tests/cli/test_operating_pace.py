@@ -77,7 +77,7 @@ def test_max_concurrent_can_be_lowered_and_raised_again(pair: Pair, tmp_path: Pa
         control(pair, root, "set", "max-concurrent=1")
         until(lambda: told(root)["sides"]["destination"]["max_concurrent"] == 1)
         gate.opened.set()
-        gate.opened.clear()  # those go on their way, the next ones wait
+        gate.opened.clear()  # requests in flight end, the next ones wait
         next_beats(root)
         fewer = at_once()
         control(pair, root, "set", "max-concurrent=3")

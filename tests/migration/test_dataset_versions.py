@@ -352,7 +352,7 @@ def test_a_sync_keeps_versions_that_were_named_and_replaced_since(
         pair.sandbox.sent.clear()
         again = run(pair.sandbox, root, *synced)
         assert (again.code, pair.sandbox.sent) == (0, [])
-        # What a sync may not bring is told: a row that was deleted in the source.
+        # What a sync does not copy is reported: a row that was deleted in the source.
         source.insert("dataset", dataset_id, [row(4, "named"), row(41, "gone")])
         (entry,) = [e for e in source.rows("dataset", dataset_id) if e["id"] == "row 4"]
         source.insert("experiment", experiment["id"], [of(entry, dataset_id)])

@@ -22,7 +22,7 @@ from tests.support.kills import Kill, at_requests, seeded_kills, starts
 from tests.support.orgs import Pair, example_pair, findings, report, run, runs
 from tests.support.people import MISSING, invite, people_pair
 
-# An older data plane names no transaction of a write: the states are not made there, and told.
+# An older data plane names no transaction of a write: the states are reported, not made.
 pytestmark = pytest.mark.recorded
 
 KINDS = ("experiment", "prompt")

@@ -217,7 +217,7 @@ def test_an_object_that_only_the_verification_saw_is_moved_by_the_next_command(
     assert (third.code, differences(pair)) == (0, []), third.out
 
 
-def test_rows_that_differ_beside_rows_of_a_person_are_accepted_by_the_next_commands(
+def test_rows_that_differ_next_to_rows_of_a_person_are_accepted_by_the_next_commands(
     pair: Pair, tmp_path: Path
 ) -> None:
     source_beta = pair.source.objects("project")[1]["id"]
@@ -337,7 +337,7 @@ def test_names_that_were_swapped_in_the_source_are_written_by_the_next_command(
     assert found.items() >= {(kind, key): other for kind in keys for key, other in SWAPPED}.items()
 
 
-def test_two_objects_of_one_name_in_the_source_are_told_until_one_is_renamed(
+def test_two_objects_of_one_name_in_the_source_are_reported_until_one_is_renamed(
     pair: Pair, tmp_path: Path
 ) -> None:
     body = {"project_id": pair.source.objects("project")[0]["id"], "score_type": "slider"}

@@ -210,7 +210,7 @@ def test_rows_move_without_the_list_of_a_kind_that_no_row_names(kind: str, tmp_p
     ("side", "answer", "command"),
     [(READ, "refused", True), (READ, "forbidden", True), (READ, "failing", False)],
 )
-def test_a_reference_into_a_refused_list_is_told_with_the_list_and_the_way_out(
+def test_a_reference_into_a_refused_list_is_reported_with_the_list_and_what_to_do(
     side: str, answer: str, command: bool, tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:

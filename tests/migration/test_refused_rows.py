@@ -50,7 +50,9 @@ def row_outcomes(root: Path) -> Dict[str, int]:
     }
 
 
-def test_a_destination_that_takes_small_requests_is_told_once_and_gets_them(tmp_path: Path) -> None:
+def test_a_destination_that_takes_small_requests_is_reported_once_and_gets_them(
+    tmp_path: Path,
+) -> None:
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
         is_large = is_insert(path) and len(raw) > MOST_BYTES
         return Answer(413, b"Request Entity Too Large", "text/plain") if is_large else None

@@ -139,7 +139,9 @@ def test_who_wrote_a_row_last_is_not_decided_by_clocks(pair: Pair, tmp_path: Pat
     )
 
 
-def test_an_experiment_that_nothing_proves_to_be_older_is_told(pair: Pair, tmp_path: Path) -> None:
+def test_an_experiment_that_nothing_proves_to_be_older_is_reported(
+    pair: Pair, tmp_path: Path
+) -> None:
     """The first phase, in a project that exists; the dates of answers are an hour ahead."""
     root = tmp_path / "runs"
     for project in pair.source.objects("project"):

@@ -1,4 +1,4 @@
-"""Findings: one table of kinds; each told once, whatever happened on the way."""
+"""Findings: one table of kinds; each reported once, whatever happened on the way."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_each_kind_is_made_by_somebody_meanwhile() -> None:
         for kind in sorted(THEIRS)
     ],
 )
-def test_what_somebody_made_meanwhile_is_left_and_told(moved: Any, kind: str) -> None:
+def test_what_somebody_made_meanwhile_is_left_and_reported(moved: Any, kind: str) -> None:
     person, told, (after_run, after_undo), _ = moved
     theirs = person.made[kind]
     # A project has its settings from the source, and a list shows when an object was changed.

@@ -269,7 +269,7 @@ def test_what_acts_outside_or_deletes_is_reported_and_not_created(
     assert command in line
 
 
-def test_rows_that_a_retention_rule_deletes_are_not_told_as_none_if_they_cannot_be_counted(
+def test_rows_that_a_retention_rule_deletes_are_not_reported_as_none_if_they_cannot_be_counted(
     pair: Pair, tmp_path: Path
 ) -> None:
     fill_automations(pair.source)

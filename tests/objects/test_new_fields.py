@@ -1,4 +1,4 @@
-"""Fields that the table of resources does not know: told once per kind, carried where nested."""
+"""Unknown fields of objects: reported once per kind, carried where nested."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_move_of_objects_with_new_fields_is_complete(moved: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [resource.name for resource in OBJECT_RESOURCES])
-def test_a_new_field_is_told_once_for_each_kind(moved: Any, name: str) -> None:
+def test_a_new_field_is_reported_once_for_each_kind(moved: Any, name: str) -> None:
     _, root, _ = moved
     told = [item for item in findings(root, "new_field") if item["resource"] == name]
     # Settings are a field of projects, which tell it.

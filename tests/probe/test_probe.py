@@ -140,7 +140,7 @@ def test_the_program_needs_one_key_and_a_yes(
     assert (reading.code, states_read) == (0, {HOLDS, NOT_TRIED})
 
 
-def test_a_key_that_may_not_write_is_told_what_to_do(
+def test_a_key_that_may_not_write_ends_with_what_to_do(
     sandbox: Sandbox, org: SandboxOrg, tmp_path: Path
 ) -> None:
     text = "Missing create access to org acme [user_email=ann@acme.example] [user_org=acme]"

@@ -173,7 +173,7 @@ def test_a_variable_that_was_empty_for_the_last_start_is_empty_for_the_next(tmp_
     assert line.startswith("MIGRATION_EXCLUDE_PROJECTS= MIGRATION_USER_MAP= bin/verify ")
 
 
-def test_a_window_of_the_environment_is_empty_beside_the_dates_of_the_run(tmp_path: Path) -> None:
+def test_a_window_of_the_environment_is_emptied_where_the_run_has_dates(tmp_path: Path) -> None:
     (line,) = commands(
         tmp_path,
         "verify",

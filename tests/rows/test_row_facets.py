@@ -100,7 +100,7 @@ def test_facets_that_only_traces_show_are_copied_compared_and_reported(tmp_path:
         assert call(w, "verify", "--full") == 1
 
 
-def test_a_dry_run_tells_of_classifications_that_only_traces_show(tmp_path: Path) -> None:
+def test_a_dry_run_reports_classifications_that_only_traces_show(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         hidden(w)
         write_as_server(w, LOGS, w.project, {"id": "z", "classifications": CLASSIFIED})

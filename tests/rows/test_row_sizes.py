@@ -1,5 +1,5 @@
-"""Rows that are larger than a request, or than a row may be: they arrive another way, or are told
-with their size.
+"""Rows that are larger than a request, or than a row may be: they arrive another way, or are
+reported with their size.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Played = Tuple[Sandbox, SandboxOrg, Told]
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """A sandbox after the SDK's day, its organization, and what the SDK told."""
+    """A sandbox after the SDK's day, its organization, and what the SDK reported."""
     folder = tmp_path_factory.mktemp("sdk")
     with Sandbox() as sandbox:
         serve_sdk(sandbox)
@@ -70,7 +70,7 @@ def experiment_rows(acme: SandboxOrg, name: str) -> List[Dict[str, Any]]:
 
 def test_every_request_of_the_sdk_was_answered_and_none_leaked_the_key(played: Played) -> None:
     sandbox, _, _ = played
-    # An experiment without a base is told so with 400.
+    # An experiment without a base is answered with 400.
     failed = [
         r for r in sandbox.requests if r.status >= 400 and r.path != "/api/base_experiment/get_id"
     ]

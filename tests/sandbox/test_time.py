@@ -30,7 +30,7 @@ def moment_of(row: Any) -> int:
     return keys.moment_of_xact(row["_xact_id"]) or 0
 
 
-def test_everything_that_tells_time_tells_the_time_that_was_set(
+def test_everything_that_shows_the_time_shows_the_time_that_was_set(
     http: Http, acme: SandboxOrg
 ) -> None:
     project = http.create("project", name="P")

@@ -113,7 +113,7 @@ class Template:
         self._channel: Optional[socket.socket] = None
 
     def order(self, order: Mapping[str, Any], files: Tuple[int, ...]) -> None:
-        """Start a program with these files as stdout, stderr, and what is told of it."""
+        """Start a program with these files as stdout, stderr, and a pipe for its id and its end."""
         with self._lock:
             if self._channel is None:
                 self._channel = self._started()

@@ -1,4 +1,4 @@
-"""What failed is not forgotten: each sync tries it again and tells it again, until it has arrived
+"""What failed is not forgotten: each sync tries it again and reports it again, until it has arrived
 or is gone from the source.
 """
 
@@ -114,7 +114,7 @@ def test_failed_rows_are_tried_by_each_sync_until_they_arrive(
             )
 
 
-def test_rows_that_are_too_many_to_be_tried_again_are_told_until_they_arrive(
+def test_rows_that_are_too_many_to_be_tried_again_are_reported_until_they_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bt_migrate.rows.copy.TRIED_AGAIN", 4)

@@ -176,7 +176,9 @@ def test_one_query_counts_the_delivered_rows_of_many_objects(tmp_path: Path) -> 
 
 @pytest.mark.recorded  # only a transaction proves that a row may be deleted
 @pytest.mark.parametrize("times", [pytest.param(1, marks=LONG), None])
-def test_a_delete_that_is_confirmed_and_not_done_is_told(times: Optional[int], w: World) -> None:
+def test_a_delete_that_is_confirmed_and_not_done_is_reported(
+    times: Optional[int], w: World
+) -> None:
     deletes = ("--propagate-deletes", "--max-deletes", "50%")
     rows = [{"id": row_id, "_object_delete": True} for row_id in ("r00003", "r00004")]
     w.source.insert(LOGS, holder(w, LOGS), rows)

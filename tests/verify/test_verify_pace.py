@@ -107,7 +107,7 @@ def test_no_more_requests_are_in_flight_to_a_side_than_allowed(
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_limit_of_both_sides_is_met_once_by_each_and_kept_to_from_then_on(
+def test_a_limit_of_both_sides_is_met_once_by_each_and_then_respected(
     told: bool, moved: Moved
 ) -> None:
     sandbox = moved.pair.sandbox

@@ -46,7 +46,7 @@ def test_what_cannot_be_moved_is_counted_and_named_and_is_no_difference(
 # What only the destination has --------------------------------------------------------------------
 
 
-def test_what_others_made_in_the_destination_is_told_and_is_no_difference(
+def test_what_others_made_in_the_destination_is_reported_and_is_no_difference(
     pair: Pair, tmp_path: Path
 ) -> None:
     moved(pair, tmp_path / "runs")
