@@ -50,13 +50,14 @@ def _about(path: Path, now: datetime) -> Dict[str, Any]:
 
 
 def all_runs_lines(runs: Sequence[Dict[str, Any]]) -> List[str]:
+    """Returns a table. A narrow window cuts its lines at their end, so the result comes first."""
     return table(
-        ("run", "command", "result", "rows", "began (UTC)"),
+        ("result", "run", "command", "rows", "began (UTC)"),
         [
             (
+                "dry run" if run["dry_run"] else run["result"],
                 Path(run["run"]).name,
                 run["command"],
-                "dry run" if run["dry_run"] else run["result"],
                 number(run["rows"]),
                 run["started"].partition(".")[0].replace("T", " ").rstrip("Z"),
             )

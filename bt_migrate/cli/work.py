@@ -321,7 +321,10 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
             if recorded.side == side.side
         )
     run.save()
-    log.info(
+    # --plan: a person is not shown the run in which the plan is made again.
+    is_check = settings.dry_run and bool(settings.plan)
+    log.log(
+        logging.DEBUG if is_check else logging.INFO,
         "%s run %s",
         "resuming" if len(run.record.sessions) > 1 else "starting",
         run.path,

@@ -35,6 +35,7 @@ from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
+from bt_migrate.rows.planned_comparison import why_not_compared
 from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.state.files import now
 from bt_migrate.state.find_run import VERIFY
@@ -268,7 +269,8 @@ class PhaseLoop:
         if self._migration.background.rest is None and is_due:
             self._close_ended(last=name == VERIFY)
             self._closed_s = time.monotonic()
-        log.info("phase %d of %d: %s", *of_all, name, extra={"event": "phase", "phase": name})
+        facts = {"event": "phase", "phase": name}
+        log.info("phase %d of %d: %s%s", *of_all, name, self._why_idle(name), extra=facts)
         self._show_phase(name)
         began = time.monotonic()
         try:
@@ -282,6 +284,15 @@ class PhaseLoop:
         elif not self._judges:
             self._ended.append(name)
         self._close_background(waits=False)
+
+    def _why_idle(self, name: str) -> str:
+        """Returns `: ` and why the phase does nothing, "" if it does something."""
+        if name != VERIFY:
+            return ""
+        if self._migration.settings.dry_run:
+            return ": not in a dry run"
+        reason = why_not_compared(self._migration.catalog)
+        return f": {reason}" if reason else ""
 
     def _show_phase(self, name: str) -> None:
         self._run.live.phase = name

@@ -110,7 +110,10 @@ def _after_validation(start: LastStart, status: str) -> str:
 
 def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
     """Returns the command that resumes the run."""
-    arguments = [*without(start.arguments, KEPT_BY_RUN), *_place(run)]
+    is_merged = report["status"] == "merged"
+    # The last start is one of a shard, which ran unattended.
+    of_shard = ("--quiet",) if is_merged else ()
+    arguments = [*without(start.arguments, (*KEPT_BY_RUN, *of_shard)), *_place(run)]
     if start.error.startswith(CONFLICT_WORD):
         arguments = [*without(arguments, ("--on-conflict",)), "--on-conflict", "update"]
         return start.again(arguments, "overwrites these objects; or with keep, leaves them")
@@ -121,7 +124,7 @@ def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -
         return start.again([*arguments, "--yes"], f"or without {INVITATIONS[0]}, invites nobody")
     if DELETED.match(start.error):
         return _in_new_run(start, run, "moves all that is not there, in a new run")
-    command = DRIVER if report["status"] == "merged" else start.command
+    command = DRIVER if is_merged else start.command
     comment = "continues where it stopped"
     if report["status"] == "failed":
         comment = "once the problem above is fixed; continues where it stopped"

@@ -103,12 +103,21 @@ class ComparedRows:
 
 
 def is_compared(catalog: Catalog) -> bool:
-    """Whether both sides are compared: after any copy, but after a sync only on request or if the
-    last comparison found that rows were lost.
+    """Whether both sides are compared."""
+    return not why_not_compared(catalog)
+
+
+def why_not_compared(catalog: Catalog) -> str:
+    """Returns "" after any copy, but after a sync only on request or if the last comparison found
+    that rows were lost.
     """
     settings, record = catalog.settings, catalog.run.record
+    if not settings.verify:
+        return "left out by --no-verify"
     is_sync = settings.since_last and record.round > 0
-    return settings.verify and (not is_sync or settings.depth_given or record.refuted)
+    if is_sync and not (settings.depth_given or record.refuted):
+        return "not in a sync; --counts, --sample N or --full compares"
+    return ""
 
 
 def verification_queries(

@@ -32,6 +32,7 @@ def test_a_plan_that_holds_is_carried_out_also_after_a_kill(planned: Pair, tmp_p
         planned, root, AtRequest(3, "after", signal.SIGKILL, lambda _, path: is_insert(path)), *plan
     )
     assert killed.code == -signal.SIGKILL
+    assert killed.err.count("starting run") == 1, killed.err
     made = len(runs(root))
     done = run(planned.sandbox, root, *plan)
     assert (done.code, differences(planned), len(runs(root))) == (0, [], made), done.last_words

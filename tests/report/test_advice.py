@@ -285,6 +285,14 @@ CASES = [
     ),
     ("a joined run", "migrate-all", "--shard x:0", "merged", {}, "bin/migrate-all --state-dir RUN"),
     (
+        "a joined run of shards that printed nothing",
+        "migrate-logs",
+        "--shard x:0 --quiet",
+        "merged",
+        {},
+        "bin/migrate-all --state-dir RUN",
+    ),
+    (
         "a verification that is equal",
         "verify",
         "--full",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import report
+from tests.support.orgs import report, runs
 from tests.support.row_runs import World, call
 from tests.support.syncs import DATASET, equal, holder, later, living, row, twin
 
@@ -68,3 +68,20 @@ def test_a_sync_compares_only_on_request(w: World) -> None:
     w.dest.insert(DATASET, twin(w, DATASET), [{"id": "new", "_object_delete": True}])
     assert start(w) == 0
     assert start(w, "--counts") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "phase 10 of 10: verify: not in a sync; --counts, --sample N or --full compares"),
+        (["--no-verify"], "phase 10 of 10: verify: left out by --no-verify"),
+        (["--dry-run"], "phase 10 of 10: verify: not in a dry run"),
+        (["--counts"], "phase 10 of 10: verify"),
+    ],
+)
+def test_a_start_that_compares_nothing_says_so(words: List[str], said: str, w: World) -> None:
+    assert start(w) == 0
+    start(w, *words)
+    log = (runs(w.root)[-1] / "run.log").read_text(encoding="utf-8")
+    (*_, line) = [line for line in log.splitlines() if ": verify" in line]
+    assert line.endswith(said), line
