@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.version_mapping import VersionMapping, read_version_mapping
+from bt_migrate.state.object_file import Intention
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, readable_runs_in
 
@@ -71,6 +72,7 @@ class EarlierRuns:
     _own_fingerprints: Dict[Tuple[str, str], List[str]] = field(default_factory=dict)
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
+    _intended: Dict[Tuple[str, str], Intention] = field(default_factory=dict)
     _created: Optional[Dict[str, Set[str]]] = None
     _begun: Optional[Dict[Tuple[str, str], Set[str]]] = None
     _dest_ids: Optional[Dict[str, Dict[str, str]]] = None
@@ -162,6 +164,12 @@ class EarlierRuns:
             self._read()
             return (resource_name, source_id) in self._left_out
 
+    def intended(self, resource_name: str, source_id: str) -> Optional[Intention]:
+        """Returns what an earlier run was about to create when it was killed."""
+        with self.lock:
+            self._read()
+            return self._intended.get((resource_name, source_id))
+
     def begun_versions(self, resource_name: str, source_id: str) -> Set[str]:
         """Returns digests of the versions that earlier runs, which failed or were killed, wrote or
         were about to write.
@@ -242,6 +250,11 @@ class EarlierRuns:
                 (kind_states.resource, source_id)
                 for kind_states in states
                 for source_id in kind_states.left_out
+            }
+            self._intended = {
+                (kind_states.resource, source_id): intent
+                for kind_states in states
+                for source_id, intent in kind_states.intended.items()
             }
         return self._incomplete
 

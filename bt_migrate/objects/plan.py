@@ -118,7 +118,9 @@ def _decided_action(
     missing = missing_places(catalog, resource, prepared, existing) if existing else ()
     prepared.findings += [not_taken(resource, item, place) for place in missing]
     action = plan_object(resource, item.source, body, existing, prepared.waiting_fields)
-    intent = item.states.intended.get(item.source["id"])
+    source_id = item.source["id"]
+    intent = item.states.intended.get(source_id)
+    intent = intent or catalog.earlier.intended(resource.name, source_id)
     prepared.made_before = bool(
         existing and intent and _is_left_by_killed_process(resource, item, intent, existing)
     )
