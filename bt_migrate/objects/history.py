@@ -118,7 +118,8 @@ def _existing(
     if existing is not None:
         # A PUT finds the object by its natural key; the plan renames it first.
         return existing if holder is not None and holder["id"] == existing["id"] else None
-    return None if was_deleted or name_holder else {}
+    stays_deleted = was_deleted and policy_of(catalog, resource) != UPDATE_POLICY
+    return None if stays_deleted or name_holder else {}
 
 
 # -- what is to be written of one object

@@ -80,7 +80,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     is_held = action.reason == READY_TO_ACTIVATE
     words = words_to_activate(catalog, resource, item.source, existing)
     if was_deleted and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
-        reason = DELETED_THERE
+        reason, awaited = DELETED_THERE, []
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
     elif words and (writes or is_held):
         facts = {"detail": ",".join(words)}
@@ -218,12 +218,15 @@ def counterpart(
     dest_id = states.dest_id_of(source_id)
     before = states.earlier.get(source_id)
     was_deleted = before is not None and before.reason == DELETED_THERE
+    # Planning its versions may have noticed that.
+    was_deleted = was_deleted or source_id in states.unlisted
     if dest_id:
         existing = catalog.index.object(resource, item.dest_project_id, dest_id)
         if existing:
             return existing, False
         was_deleted = True
         catalog.ids.remove(resource.name, source_id)
+        catalog.versions.forget_all(states, source_id)
         states.forget(source_id)
     return catalog.targets.namesake(resource, item.dest_project_id, key, source_id), was_deleted
 

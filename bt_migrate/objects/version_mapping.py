@@ -70,6 +70,13 @@ class VersionMapping:
         with self.lock:
             return bool(self._versions.get(source_id))
 
+    def forget_all(self, states: ObjectStates, source_id: str) -> None:
+        """Undo each `record` of an object that the destination no longer has."""
+        with self.lock:
+            self._versions.pop(source_id, None)
+        with states.lock:
+            states.versions.pop(source_id, None)
+
     def mapped(self, source_id: str) -> Set[int]:
         """The transactions of the source's versions that are mapped."""
         with self.lock:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import re
 from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.errors import RIGHT_REFUSED
-from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_LIST_REFUSED
+from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.resource_table import EXPERIMENTS
-from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, SELECTABLE, resources_by_phase
+from bt_migrate.model.resources import BY_NAME, resources_by_phase
 from bt_migrate.report.arguments import KEPT, only, values_of, without
 from bt_migrate.report.display import plural
 from bt_migrate.report.last_start import LastStart, is_part, last_start
+from bt_migrate.report.needed import (
+    UNRESOLVED,
+    WAITS,
+    deleted_kinds_needed,
+    unreadable_kinds_needed,
+)
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -36,20 +41,18 @@ SINCE_LAST = "--since-last"
 EXCLUDE = "--exclude-resources"
 BY_KIND = ("--resources", EXCLUDE)
 VERSIONS = "--dataset-versions"
-# the error of a list that a key may not read
-FORBIDDEN = re.compile(rf"was answered (403|400\b.*({RIGHT_REFUSED.pattern}))", re.IGNORECASE)
-STREAM_FAILED = "stream_failed"
 ROWS_DIFFER = "row_differs"
 # the verification's words for what only the destination has, and what only the source has
 EXTRA = "extra"
 MISSING = "missing"
 NOT_CREATED = "not_created"
-UNRESOLVED = "unresolved_reference"
-WAITS = "waits"
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
 OVERWRITES = "overwrites the objects that differ with the source's content"
 AFTER_CURE = "after what is said above; also overwrites objects of these kinds that differ"
+CREATES_AGAIN = (
+    "creates again what was deleted there and is needed; overwrites objects of these kinds"
+)
 CONFLICT_WORD = "--on-conflict fail"
 INVITATIONS = ("--invite-users", "--send-invites")
 # The errors of a start that was not allowed to invite.
@@ -139,6 +142,10 @@ def _in_new_run(start: LastStart, run: RunDirectory, comment: str) -> str:
 
 def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
     comment = "once the problems above are fixed; only what is missing is copied"
+    deleted = deleted_kinds_needed(report)
+    if deleted and SINCE_LAST in start.options:
+        arguments = _with_updates(start, _same_run(start, run), deleted)
+        return start.again(arguments, CREATES_AGAIN)
     narrowing = _narrowing(report)
     narrow = only(start.options, narrowing)
     failed = {line["kind"] for line in report["failed"]}
@@ -150,7 +157,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments += ["--state-dir", str(run.path.parent)]
         comment = "moves the targets of the references too"
         return start.unsetting(narrowing).again(arguments, comment)
-    refused = _unreadable_kinds_needed(report)
+    refused = unreadable_kinds_needed(report)
     if refused:
         names = ",".join([*values_of(start.options, EXCLUDE), *refused])
         arguments = without(_same_run(start, run), (EXCLUDE, "--state-dir"))
@@ -205,24 +212,6 @@ def _is_part_of(start: LastStart, record: RunRecord) -> bool:
     whole = {"--resources": record.selection.resources, "--projects": record.selection.projects}
     given = {flag: ",".join(values_of(start.options, flag)) for flag in whole}
     return any(names and {*names.split(",")} != {*whole[flag]} for flag, names in given.items())
-
-
-def _unreadable_kinds_needed(report: Mapping[str, Any]) -> List[str]:
-    """Returns the resources that a key may not list, and that rows or references wait for."""
-    findings = report.get("findings", ())
-    targets = [item.get("detail", "") for item in findings if item["kind"] == TARGET_LIST_REFUSED]
-    names = {name for name in SELECTABLE if any(text.startswith(name) for text in targets)}
-    if STREAM_FAILED in {line["kind"] for line in report["failed"]}:
-        names |= {resource.name for resource in NAMED_BY_ROWS}.intersection(SELECTABLE)
-    return sorted(
-        {
-            record["resource"]
-            for record in findings
-            if record["kind"] in (LIST_REFUSED, NOT_LISTED)
-            and record["resource"] in names
-            and FORBIDDEN.search(record.get("detail", ""))
-        }
-    )
 
 
 def _phase_before(

@@ -8,9 +8,10 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
-from tests.migration.test_history import ALL, assert_equal, greet_of
+from tests.migration.test_history import ALL, assert_equal, greet_of, pinned_tools
+from tests.support.following import follow
 from tests.support.orgs import Pair, findings, run
-from tests.support.pinned import pinned_content, pinned_pair, text
+from tests.support.pinned import histories, pinned_content, pinned_pair, text
 
 NONE: Tuple[str, ...] = ()
 SYNC = ("--since-last",)
@@ -116,3 +117,24 @@ def test_a_sync_of_a_run_without_history_follows_what_changed(tmp_path: Path) ->
         (left,) = (one for one in findings(root, "earlier_versions") if one["name"] == "Greeting")
         assert left["detail"].startswith("1 would")
         assert unchanged(pair, root)
+
+
+def test_what_refers_to_a_deleted_prompt_names_the_command_that_creates_it_again(
+    tmp_path: Path,
+) -> None:
+    """A person deleted it in the destination; all of its versions come again."""
+    root = tmp_path / "runs"
+    with pinned_pair() as pair:
+        assert run(pair.sandbox, root, *ALL).code == 0
+        pair.dest.delete("prompt", greet_of(pair.dest)["id"])
+        edit(pair)
+        for _ in range(2):
+            done = run(pair.sandbox, root, *ALL, *SYNC)
+            deleted = findings(root, "deleted_there")
+            assert (done.code, deleted[0]["name"]) == (1, "Greeting"), done.out
+            assert "greet" not in histories(pair.dest)
+        done = follow(pair, done, tmp_path)
+        assert (done.code, findings(root, "deleted_there")) == (0, []), done.out
+        assert histories(pair.dest)["greet"] == histories(pair.source)["greet"]
+        assert pinned_tools(pair.dest)["first"] == pinned_tools(pair.source)["first"]
+        assert unchanged(pair, root, *ALL)
