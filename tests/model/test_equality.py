@@ -56,11 +56,9 @@ DIFFERENT: List[Tuple[Any, Any]] = [
     ([None], []),  # a list keeps its nulls
     ([1, None], [1]),
     ([1, 2], [2, 1]),
-    (1, 1.0),
     (1, True),
     (0, False),
     (1, "1"),
-    (0.0, -0.0),
     (10**400, 10**400 + 1),
     (2**53, 2**53 + 1),
     (math.nan, 0.0),
@@ -89,7 +87,11 @@ DIFFERENT: List[Tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("left", "right"), [*SAME, ({"a": {"b": None}}, {"a": {}})])
+# A whole number is the same in objects, and not in rows.
+WHOLE: List[Tuple[Any, Any]] = [(1, 1.0), (0.0, -0.0), ([1e22], [10**22])]
+
+
+@pytest.mark.parametrize(("left", "right"), [*SAME, *WHOLE, ({"a": {"b": None}}, {"a": {}})])
 def test_what_the_server_may_change_of_an_object_is_the_same(left: Any, right: Any) -> None:
     assert (same(left, right), same(right, left), digest(left) == digest(right)) == (
         True,
@@ -111,7 +113,8 @@ def test_a_field_of_a_row_that_is_the_same_has_the_same_digest(left: Any, right:
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [*[pair for pair in DIFFERENT if None not in pair], ({"b": None}, {})]
+    ("left", "right"),
+    [*[pair for pair in DIFFERENT if None not in pair], *WHOLE, ({"b": None}, {})],
 )
 def test_a_field_of_a_row_that_differs_has_another_digest(left: Any, right: Any) -> None:
     assert row_digest({"field": left}) != row_digest({"field": right})

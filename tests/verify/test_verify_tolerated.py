@@ -51,6 +51,20 @@ def test_public_experiments_stay_public_on_request(pair: Pair, tmp_path: Path) -
         assert (code, "made_private" in result["tolerated"]) == (0, False)
 
 
+def test_a_whole_number_of_a_function_may_lose_its_fraction(pair: Pair, tmp_path: Path) -> None:
+    pair.sandbox.behaviour.whole_numbers_in_functions = False  # as an older source
+    choices = {"parser": {"type": "llm_classifier", "choice_scores": {"A": 1.0, "B": 0.5}}}
+    kind = {"function_data": {"type": "prompt"}, "function_type": "scorer"}
+    beta = object_id(pair.source, "project", "beta")
+    scorer = {"project_id": beta, "name": "s", "slug": "s", "prompt_data": choices, **kind}
+    pair.source.create("function", scorer)
+    pair.sandbox.behaviour.whole_numbers_in_functions = True
+    for _ in range(2):
+        moved(pair, tmp_path / "runs")
+    code, result = verified(pair, tmp_path / "runs", "--resources", "functions")
+    assert (code, result["tolerated"]["whole_number"]) == (0, 1)
+
+
 def test_a_row_above_the_size_limit_equals_its_attachments(pair: Pair, tmp_path: Path) -> None:
     beta = object_id(pair.source, "project", "beta")
     pair.source.insert(
