@@ -80,7 +80,7 @@ def test_only_update_writes_and_only_what_differs(verb: str, policy: str, expect
             DATASETS,
             {"name": "a", "metadata": {"k": 1}},
             {"name": "a", "metadata": {"k": 1.0}},
-            False,
+            True,
         ),
         (DATASETS, {"name": "a", "tags": ["x", "y"]}, {"name": "a", "tags": ["y", "x"]}, False),
         (
