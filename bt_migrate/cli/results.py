@@ -17,10 +17,10 @@ from bt_migrate.cli.streams import raw_stream
 from bt_migrate.cli.terminal import print_result
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
-from bt_migrate.report.advice import ROWS_DIFFER
 from bt_migrate.report.build import build_report, exit_code_of, started_part, status_of
 from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
+from bt_migrate.report.refused import ROWS_DIFFER, refused_print
 from bt_migrate.report.screen import comparison_text, screen_text, summary_line, summary_record
 from bt_migrate.report.write import write_report
 from bt_migrate.state.files import cannot_write, json_lines, write_named_file
@@ -105,6 +105,7 @@ def report_run(
     report = build_report(run, status or status_of(code), part)
     if code == EXIT_OK and not status:
         code = exit_code_of(report, part)
+    run.record.sessions[-1].refused = refused_print(report)
     code = code or EXIT_OK
     is_followed = runs.follows and not status and code in (EXIT_OK, EXIT_INCOMPLETE)
     if is_followed and settings.since_last:

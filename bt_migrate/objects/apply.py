@@ -57,6 +57,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.objects.update import (
     decided,
+    difference_of,
     fingerprint_of_difference,
     foreseen_update,
     note_former,
@@ -109,9 +110,12 @@ class ObjectWriter:
             except ApiError as error:
                 # The object may have been created all the same.
                 is_unclear = error.status >= 500 or isinstance(error, AnswerError)
-                in_doubt = plan.action.verb == CREATE and is_unclear
+                facts: Dict[str, Any] = {"in_doubt": plan.action.verb == CREATE and is_unclear}
+                if error.refuses_content and not error.refuses_key:  # a person may accept that
+                    refused = difference_of(self.resource, item.source, plan.action.existing)
+                    facts["fingerprint"] = refused
                 reason = f"{error}{name_hint(error)}" if plan.action.verb == CREATE else str(error)
-                self._record_failed(plan, findings, reason, in_doubt=in_doubt)
+                self._record_failed(plan, findings, reason, **facts)
             else:
                 self._record(plan, action, findings)
         item.states.note(source_id, findings)
@@ -344,7 +348,7 @@ class ObjectWriter:
     # -- recording
 
     def _record_failed(
-        self, plan: ObjectPlan, findings: Findings, reason: str, *, in_doubt: bool
+        self, plan: ObjectPlan, findings: Findings, reason: str, **facts: Any
     ) -> None:
         item, action = plan.item, plan.action
         failed = ObjectOutcome(
@@ -353,7 +357,7 @@ class ObjectWriter:
             dest_id=action.dest_id or "",
             reason=reason,
             fields=list(action.fields) if plan.prepared.blocked else [],
-            in_doubt=in_doubt,
+            **facts,
         )
         item.states.record(action.source_id, failed)
         findings.append(object_finding(self.resource, item, "not_created", detail=reason))

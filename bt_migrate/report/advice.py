@@ -21,6 +21,7 @@ from bt_migrate.report.needed import (
     deleted_kinds_needed,
     unreadable_kinds_needed,
 )
+from bt_migrate.report.refused import NOT_CREATED, ROWS_DIFFER, smaller_rows, was_refused_before
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -41,11 +42,9 @@ SINCE_LAST = "--since-last"
 EXCLUDE = "--exclude-resources"
 BY_KIND = ("--resources", EXCLUDE)
 VERSIONS = "--dataset-versions"
-ROWS_DIFFER = "row_differs"
 # the verification's words for what only the destination has, and what only the source has
 EXTRA = "extra"
 MISSING = "missing"
-NOT_CREATED = "not_created"
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
 OVERWRITES = "overwrites the objects that differ with the source's content"
@@ -53,6 +52,7 @@ AFTER_CURE = "after what is said above; also overwrites objects of these kinds t
 CREATES_AGAIN = (
     "creates again what was deleted there and is needed; overwrites objects of these kinds"
 )
+REFUSED_AGAIN = "was refused twice: accepts it, after a look; or fix the cause, then run again"
 CONFLICT_WORD = "--on-conflict fail"
 INVITATIONS = ("--invite-users", "--send-invites")
 # The errors of a start that was not allowed to invite.
@@ -175,6 +175,12 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     if upload:
         return upload
     conflicts = _resources_to_update(start, report)
+    if not conflicts and was_refused_before(run, report):
+        return _accept(start, run, REFUSED_AGAIN)
+    limit = smaller_rows(run)
+    if limit:
+        start = start.setting("MIGRATION_MAX_ROW_BYTES", str(limit))
+        return start.again(_same_run(start, run), "makes attachments of the fields of larger rows")
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
         return _accept(start, run, _why_accept(start, run.record))
     if conflicts:

@@ -21,7 +21,6 @@ from bt_migrate.model.selection import matches
 from bt_migrate.report.actions import grouped_by_kind
 from bt_migrate.report.advice import next_commands
 from bt_migrate.report.differences import (
-    accepted_finding,
     difference_of_problem,
     kept_findings,
     problems_of,
@@ -96,8 +95,8 @@ def build_report(
     row_plans = list(record.row_plans.values()) if record.dry_run else []
     accepted = accepted_of(run)
     problems, accepted_problems = _problems(listed, accepted)
-    findings = settled_findings(_findings(run, all_states, streams, row_plans), accepted)
-    findings += map(accepted_finding, accepted_problems)
+    all_findings = _findings(run, all_states, streams, row_plans)
+    findings = settled_findings(all_findings, accepted, accepted_problems)
     report: Dict[str, Any] = {
         **_about_run(run, status),
         "objects": object_counts,

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import FAILED_BEFORE, stream_findings
-from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.report.advice import ROWS_DIFFER
+from bt_migrate.model.outcomes import DIFFERS, FAILED
+from bt_migrate.report.display import shown
+from bt_migrate.report.refused import NOT_CREATED, ROWS_DIFFER
 from bt_migrate.state.accepted import Accepted, DifferenceKey, key_of
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.records import check_part, json_of
@@ -62,7 +63,7 @@ def kept_findings(run: RunDirectory) -> List[Dict[str, Any]]:
 
 
 def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:
-    detail = ", ".join(problem.get("fields") or ())
+    detail = ", ".join(problem.get("fields") or ()) or shown(problem.get("reason") or "", 200)
     return {**_facts(problem), "outcome": problem["outcome"], "detail": detail}
 
 
@@ -90,15 +91,20 @@ def accepted_finding(difference: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def settled_findings(
-    findings: Iterable[Mapping[str, Any]], accepted: Accepted
+    findings: Iterable[Mapping[str, Any]], accepted: Accepted, objects: Sequence[Mapping[str, Any]]
 ) -> List[Dict[str, Any]]:
-    """Returns the findings; accepted differences have the kind accepted_difference."""
+    """Returns the findings; accepted differences have the kind accepted_difference.
+
+    Among them are those of accepted `objects`, which may not have been created.
+    """
+    places = {(obj["resource"], obj["id"]) for obj in objects}
     return [
         accepted_finding(difference_of_rows(record))
         if is_of_rows(record) and accepted.holds(difference_of_rows(record))
         else dict(record)
         for record in findings
-    ]
+        if record["kind"] != NOT_CREATED or (record["resource"], record.get("id")) not in places
+    ] + [accepted_finding(obj) for obj in objects]
 
 
 def problems_of(states: ObjectStates, outcomes: Iterable[str]) -> List[Dict[str, Any]]:
@@ -117,7 +123,7 @@ def _facts(record: Mapping[str, Any]) -> Dict[str, Any]:
 def _of_objects(run: RunDirectory) -> Iterator[Dict[str, Any]]:
     for states in run.all_objects():
         if states.listed:
-            yield from map(difference_of_problem, problems_of(states, (DIFFERS,)))
+            yield from map(difference_of_problem, problems_of(states, (DIFFERS, FAILED)))
 
 
 def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:

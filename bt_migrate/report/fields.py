@@ -73,7 +73,7 @@ SHAPES: Mapping[str, str] = {
     "session": (
         "{started: string, command: string, arguments~: [string], ended~: string, error~: "
         "string, seconds~: number, wrote_until~: number, rows~: integer, phases~: {*: number}, "
-        "prefix~: string, starts~: integer}"
+        "prefix~: string, refused~: string, starts~: integer}"
     ),
     "row_counts": (
         "{kind: string, project: string, name: string, source_id: string, dest_id: string?, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Iterable, List, Mapping, Sequence
 
 from bt_migrate.config.options import PROGRAMS
@@ -27,7 +27,7 @@ class LastStart:
 
     `kept_before`: options of earlier starts that change what is moved. `environment`: the values of
     other settings, which the environment or .env set, as options; the next command finds them there
-    too. `variables`: all that are set there. `unset`: those that are empty for the next command.
+    too. `variables`: all that are set there. `assigned`: what the next command sets or empties.
     """
 
     command: str
@@ -38,7 +38,7 @@ class LastStart:
     kept_before: Sequence[str] = ()
     environment: Sequence[str] = ()
     variables: Sequence[str] = ()
-    unset: Sequence[str] = ()
+    assigned: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def options(self) -> List[str]:
@@ -50,8 +50,12 @@ class LastStart:
     def unsetting(self, flags: Sequence[str]) -> LastStart:
         """Returns the start with these settings empty in the environment of the next command."""
         named = _flags(self.environment)
-        variables = [VARIABLES[flag] for flag in flags if flag in named]
-        return replace(self, unset=[*self.unset, *variables])
+        emptied = {VARIABLES[flag]: "" for flag in flags if flag in named}
+        return replace(self, assigned={**self.assigned, **emptied})
+
+    def setting(self, variable: str, value: str) -> LastStart:
+        """Returns the start with a setting for the next command."""
+        return replace(self, assigned={**self.assigned, variable: value})
 
     def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
         """Returns the command with what was kept before, and the arguments that it accepts."""
@@ -63,13 +67,14 @@ class LastStart:
         return f"{' '.join([*self._assignments(command, arguments), *words])}  # {comment}"
 
     def _assignments(self, command: str, arguments: Sequence[str]) -> List[str]:
-        """Returns `MIGRATION_X=` for each variable that has to be empty for the command."""
+        """Returns `MIGRATION_X=` for each variable that has to be set or empty for the command."""
         beside = {UNSET_BESIDE.get(flag, "") for flag in _flags(arguments)}
         of_others = {VARIABLES[flag] for flag in VARIABLES.keys() - flags_of(command)}
+        emptied = {name: "" for name in self.variables if name in beside}
         return [
-            f"{name}="
-            for name in dict.fromkeys([*self.unset, *self.variables])
-            if name not in of_others and (name in self.unset or name in beside)
+            f"{name}={shell_word(value) if value else ''}"
+            for name, value in {**emptied, **self.assigned}.items()
+            if name not in of_others
         ]
 
     def again(self, arguments: Sequence[str], comment: str) -> str:
@@ -98,7 +103,7 @@ def last_start(record: RunRecord) -> LastStart:
         _kept_before(record.sessions),
         _environment(settings, arguments),
         list(settings),
-        [name for name, text in settings.items() if not text],
+        {name: "" for name, text in settings.items() if not text},
     )
 
 

@@ -63,6 +63,7 @@ class Inserter:
     kind: RowKind
     dest_ids: Mapping[str, str]
     max_batch_bytes: int
+    max_row_bytes: int
 
     @property
     def _sender(self) -> RowSender:
@@ -162,7 +163,9 @@ class Inserter:
             self._insert_large(rows[0], done, upload=True)
         else:
             position, row = rows[0]
-            hint = ", a lower MIGRATION_MAX_ROW_BYTES helps" if error.status == 413 else ""
+            # Of a row above the limit, all fields that can be attachments are.
+            is_whole = error.status == 413 and len(row.body) <= self.max_row_bytes
+            hint = ", a lower MIGRATION_MAX_ROW_BYTES helps" if is_whole else ""
             done.outcomes[position] = (FAILED, _reason(error, f"{len(row.body):,} bytes{hint}"))
 
     def _note_too_large(self, size: int) -> None:

@@ -118,6 +118,7 @@ class Pump:
             self._kind,
             {member.stream.source_id: member.stream.dest_id for member in members},
             self._settings.max_batch_bytes,
+            shared.catalog.settings.max_row_bytes,
         )
         self._decider = RowDecider(shared.catalog, self._kind, self._members, shared.resolve)
         self._committer = BatchCommitter(

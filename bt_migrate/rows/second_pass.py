@@ -70,7 +70,8 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
     kind = ROW_KINDS[state.header["kind"]]
     settings = catalog.settings.rows(kind.name)
     dest_ids = {state.header["source_id"]: state.header["dest_id"]}
-    inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
+    limits = (settings.max_batch_bytes, catalog.settings.max_row_bytes)
+    inserter = Inserter(catalog.dest, copier, kind, dest_ids, *limits)
     seen = SeenRows(state.seen_path)
     try:
         merges = {id(merge.row): merge for merge in _merges(catalog, state, seen)}

@@ -30,7 +30,7 @@ class AcceptedDifference:
     resource: str
     id: str  # of the source's object, or of one that only the destination has
     fingerprint: str
-    outcome: str  # differs, missing or extra
+    outcome: str  # differs, missing, extra, or failed: the destination refuses it
     by: str
     at: str
     name: str = ""

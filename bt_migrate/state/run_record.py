@@ -29,6 +29,7 @@ class Session:
     rows: int = 0
     phases: Dict[str, float] = field(default_factory=dict)  # phase -> seconds
     prefix: str = "bin/"  # of the programs: "bt-" where the package is installed
+    refused: str = ""  # digest of what the destination refused, see report/refused.py
     starts: int = 1  # how many starts of the command this one is the sum of
 
 
