@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from dotenv import dotenv_values
 
 from bt_migrate.config import values
+from bt_migrate.config.bounded import read_text_bounded
 from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import (
     ALL_SETTINGS,
@@ -327,15 +329,18 @@ def _shown_name(field: str, given: Mapping[str, Any]) -> str:
 
 def _environment(env_file: Optional[str]) -> Dict[str, str]:
     path = Path(env_file or ".env")
-    if env_file and not path.is_file():
+    is_there = path.exists() and not path.is_dir()
+    if env_file and not is_there:
         raise UsageError(f"--env-file: there is no file {env_file}")
     from_file: Mapping[str, Optional[str]] = {}
     try:
-        if path.is_file():
+        if is_there:
+            text = io.StringIO(read_text_bounded(path, encoding="utf-8-sig"))
             # without interpolation, because a key may contain `$`
-            from_file = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+            from_file = dotenv_values(stream=text, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be read as an .env file: {reason}") from None
     merged = {name: value for name, value in from_file.items() if value and value.strip()}
     for name, value in os.environ.items():
         # An empty variable hides the one of the file; a secret that a script did not set does not.

@@ -6,10 +6,12 @@ Upper and lower case do not matter. Errors name line numbers, and no addresses.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
+from bt_migrate.config.bounded import read_text_bounded
 from bt_migrate.errors import UsageError
 
 # A comma belongs to an address only inside quotes before the @: https://www.rfc-editor.org/rfc/rfc5322
@@ -33,9 +35,9 @@ def user_map(name: str, text: str) -> UserMap:
     if not text:
         return {}
     try:
-        with Path(text).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            lines = [(reader.line_num, cells) for cells in reader]
+        file = io.StringIO(read_text_bounded(Path(text), encoding="utf-8-sig"), newline="")
+        reader = csv.reader(file, skipinitialspace=True, strict=True)
+        lines = [(reader.line_num, cells) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "it is no CSV file in UTF-8"
         raise UsageError(f"{name}: {text} cannot be read: {reason}") from None

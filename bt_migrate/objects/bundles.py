@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional
 from bt_migrate.api.answers import an_object
 from bt_migrate.api.client import Api
 from bt_migrate.api.transport import GZIP_MAGIC
+from bt_migrate.config.bounded import MAX_LARGE_BYTES, read_bounded
 from bt_migrate.errors import (
     NOT_THERE,
     AnswerError,
@@ -89,7 +90,7 @@ class BundleUploads:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, MAX_LARGE_BYTES)
     except OSError as error:
         raise UsageError(f"--bundles: {path} cannot be read: {error.strerror}") from None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence
 
 from bt_migrate.cli.command import run_command
+from bt_migrate.config.bounded import read_text_bounded
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.model.openapi import differences
 from bt_migrate.report.display import COLUMNS, plural
@@ -21,7 +22,7 @@ NAME = "check-openapi"
 
 def _document(path: str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text_bounded(Path(path)))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
+from bt_migrate.config.bounded import MAX_LARGE_BYTES, read_text_bounded
 from bt_migrate.errors import UsageError
 from bt_migrate.report.display import and_more, number, plural, quoted
 from bt_migrate.report.plan_file import PLAN_VERSION
@@ -61,7 +62,7 @@ class Plan:
 def read_plan(path: Path) -> Dict[str, Any]:
     """Returns the plan in a file. Raises UsageError."""
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        plan = json.loads(read_text_bounded(path, MAX_LARGE_BYTES))
         check_part(Plan, plan)
         if plan["plan_version"] != PLAN_VERSION:
             raise ShapeError(f"its plan_version is {plan['plan_version']}, not {PLAN_VERSION}")

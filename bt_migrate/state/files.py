@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Type, TypeVar, Union
 
+from bt_migrate.config.bounded import MAX_LARGE_BYTES, read_text_bounded
 from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import iso
 from bt_migrate.state.records import WHAT_TO_DO, ShapeError, record_from
@@ -195,7 +196,7 @@ def read_json(path: Path) -> Dict[str, Any]:
     """The content of a file. Raises StateError naming the file."""
     unreadable = StateError(f"{path}: is damaged; {WHAT_TO_DO}")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text_bounded(path, MAX_LARGE_BYTES))
     except OSError as error:
         raise StateError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
