@@ -44,7 +44,7 @@ SCREEN_LINES = 35
 LEAST_LINES = 4
 CONTINUED = " " * 4
 # how the lines of a plan begin, which are never cut
-PLANNED = ("Estimate: ", "Would delete: ")
+PLANNED = ("Destination key can write: ", "Estimate: ", "Would delete: ")
 SHOWN_PROBLEMS = 10
 
 # What a comparison found that is no failure.

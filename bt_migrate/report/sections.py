@@ -23,6 +23,8 @@ from bt_migrate.report.display import (
 from bt_migrate.report.measures import deletes_text, estimate_text
 
 NOT_CREATED = "not_created"
+# Only a write shows it, and a dry run sends none.
+NOT_TRIED = "Destination key can write: not tried in a dry run; bin/validate tries it"
 # a space at which a line is not broken
 UNBROKEN = "\u00a0"
 # share of a start that is shown if it belongs to no phase
@@ -111,11 +113,14 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
 
 
 def estimate_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns rows, bytes, time and deletes of a plan; nothing after another start."""
+    """Returns the right to write, rows, bytes, time and deletes of a plan; nothing after another
+    start.
+    """
     estimate = report["estimate"]
+    lines = [NOT_TRIED] if report["dry_run"] else []
     if not (report["planned_streams"] and estimate):
-        return []
-    lines = wrapped(f"Estimate: {estimate_text(estimate)}", first="")
+        return lines
+    lines += wrapped(f"Estimate: {estimate_text(estimate)}", first="")
     deletes = deletes_text(estimate.get("deletes") or {})
     return [*lines, *wrapped(f"Would delete: {deletes}", first="")] if deletes else lines
 

@@ -170,3 +170,17 @@ def test_a_right_to_write_that_was_taken_away_after_a_run_is_missed_before_the_n
         end = run(pair.sandbox, tmp_path / "runs", program=program)
         assert end.code == 2 and "may not write" in end.err, (program, end.out + end.err)
     assert len(pair.sandbox.writes("globex")) == written
+
+
+def test_a_dry_run_says_that_it_did_not_try_to_write(pair: Pair, tmp_path: Path) -> None:
+    pair.sandbox.grant(pair.dest.api_key, [pair.dest.name], read_only=True)
+    plan = run(pair.sandbox, tmp_path, "--dry-run")
+    words = "Destination key can write: not tried in a dry run; bin/validate tries it"
+    assert (plan.code, words in plan.out) == (0, True), plan.out
+    assert words in (runs(tmp_path)[-1] / "migration_summary.txt").read_text()
+    sent = [
+        request
+        for request in pair.sandbox.requests
+        if request.method != "GET" and not request.path.startswith("/btql")
+    ]
+    assert sent == []
