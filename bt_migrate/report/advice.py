@@ -53,6 +53,7 @@ CREATES_AGAIN = (
     "creates again what was deleted there and is needed; overwrites objects of these kinds"
 )
 REFUSED_AGAIN = "was refused twice: accepts it, after a look; or fix the cause, then run again"
+ONCE_WRITABLE = "not before its folder can be written"
 CONFLICT_WORD = "--on-conflict fail"
 INVITATIONS = ("--invite-users", "--send-invites")
 # The errors of a start that was not allowed to invite.
@@ -72,6 +73,8 @@ def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
     if "--demo" in start.arguments:
         comment = "with your keys and URLs in .env (see .env.example)"
         return [start.line(VALIDATE, [], comment)]
+    if run.record.copy_of:
+        return [_after_read_only(start, run, report)]
     if start.command == VALIDATE:
         return [_after_validation(start, report["status"])]
     if start.command == VERIFY:
@@ -391,6 +394,15 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     arguments = [*selection, *_window(run.record), "--state-dir", str(run.path.parent)]
     comment = "copies what is missing, then compares again"
     return start.line(DRIVER, _with_updates(start, arguments, updates), comment)
+
+
+def _after_read_only(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
+    """Returns the command after a comparison by means of a copy, which is of no use to it."""
+    result = report["verification"]
+    if result and result["equal"] and not any(run.record.selection.window.values()):
+        arguments = [*only(start.arguments, KEPT), "--state-dir", run.record.copy_of, SINCE_LAST]
+        return start.line(DRIVER, arguments, f"{ONCE_WRITABLE}; copies what is new in the source")
+    return start.again(start.arguments, f"{ONCE_WRITABLE}; compares again and names what to do")
 
 
 def _is_copied_by_sync(difference: Mapping[str, Any]) -> bool:

@@ -40,4 +40,7 @@ def writable(run: RunDirectory) -> RunDirectory:
         place,
         extra={"event": "read_only", "run": str(place)},
     )
-    return RunDirectory(place)
+    copy = RunDirectory(place)
+    copy.record.copy_of = str(run.path)
+    copy.save()
+    return copy

@@ -106,6 +106,7 @@ class RunRecord(Identity):
     user_map: Dict[str, str] = field(default_factory=dict)
     undone: Optional[Dict[str, Any]] = None
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
+    copy_of: str = ""  # the run that could not be written, of which this is a copy
 
     @property
     def may_wait(self) -> bool:

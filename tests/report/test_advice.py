@@ -464,3 +464,17 @@ def test_every_command_exists_in_a_checkout_and_in_an_installed_package() -> Non
     names = {program.split("/")[-1].replace("bt-", "") for program in programs}
     assert [name for name in names if not (REPOSITORY / "bin" / name).is_file()] == []
     assert [name for name in names if f"\nbt-{name} = " not in scripts] == []
+
+
+def test_after_a_comparison_by_means_of_a_copy_the_folder_of_the_user_is_named(
+    tmp_path: Path,
+) -> None:
+    (line,) = next_lines(
+        tmp_path,
+        "verify",
+        "--state-dir runs",
+        "incomplete",
+        copy_of="runs/20260101_000000",
+        report={"verification": UNEQUAL},
+    )
+    assert line.startswith("bin/verify --state-dir runs  # not before its folder can be written; ")

@@ -49,6 +49,13 @@ def test_a_read_only_state_folder_is_shown_and_compared_and_otherwise_refused(
         state_dir = ("--state-dir", "runs", "--resources", "roles")
         verify = run_read_only(pair, tmp_path, "verify", "--full", *state_dir)
         assert (verify.returncode, "equal" in verify.stdout) == (0, True), verify.stderr
+        (named,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
+        comment, command = verify.stdout.splitlines()[-2:]
+        assert comment.startswith("# not before its folder can be written; ")
+        next_command = (
+            f"Next: bin/migrate-all --resources roles --state-dir runs/{named.name} --since-last"
+        )
+        assert command == next_command
         for program, arguments in {
             "migrate_all": (*state_dir, "--new-run"),
             "migrate_organization": state_dir,
@@ -57,6 +64,5 @@ def test_a_read_only_state_folder_is_shown_and_compared_and_otherwise_refused(
             done = run_read_only(pair, tmp_path, program, *arguments)
             assert (done.returncode in (2, 3), done.stderr.count("\n")) == (True, 1), done.stderr
             assert re.match(r"bt_migrate: .*runs.*Read-only file system", done.stderr)
-        named = next(path for path in (tmp_path / "runs").iterdir() if path.is_dir())
         undone = run_read_only(pair, tmp_path, "undo", f"runs/{named.name}", "--yes")
         assert (undone.returncode, undone.stderr.count("\n")) == (3, 1), undone.stderr
