@@ -31,6 +31,7 @@ from bt_migrate.model.resource_table import (
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
 from bt_migrate.objects.bundles import bundle_file, unused_files
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import LISTS_READ
 from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.display import and_more
@@ -55,7 +56,8 @@ def validate(migration: Migration) -> Optional[Future[None]]:
     try:
         # before the lists: a server may create what is only tried
         right = _write_right(migration)
-        catalog.lists.prefetch(*_lists(migration))
+        with migration.run.live.working(LISTS_READ, None) as task:
+            catalog.lists.prefetch(*_lists(migration), note_read=task.step)
         projects = catalog.lists.projects()
         _warn_of_unused_bundles(catalog)
         result = {
@@ -89,7 +91,8 @@ def _counting(
     migration: Migration, objects: Mapping[str, Sequence[Dict[str, Any]]]
 ) -> ContextManager[Task]:
     """Inside `with`, counted objects are shown as progress."""
-    count = sum(map(len, objects.values()))
+    of_both = [obj for of_kind in objects.values() for obj in of_kind]
+    count = len(of_both) + sum(bool(obj["dest_id"]) for obj in of_both)
     return migration.run.live.working(OBJECTS_COUNTED, count, "validate")
 
 

@@ -47,6 +47,8 @@ ListKey = Tuple[str, str, str]  # (side, resource, project id or "")
 
 # Prefix of placeholder ids in a dry run: see `planned_id`.
 PLANNED = "planned:"
+# what a start shows while it reads lists
+LISTS_READ = "lists read"
 # Fields that only a function has, to decide what an object in both lists is.
 FUNCTION_ONLY_FIELDS = ("function_type", "origin", "function_schema")
 PROMPT_MARK = {"type": "prompt"}
@@ -268,8 +270,10 @@ class Lists:
         source: Iterable[Resource],
         dest: Iterable[Resource] = (),
         dest_projects: Iterable[str] = (),
+        *,
+        note_read: Callable[[], None] = lambda: None,
     ) -> None:
-        """Read these lists concurrently, unless they have been read.
+        """Read these lists concurrently, unless they have been read; `note_read` after each.
 
         Lists of the destination are read in `dest_projects` if the kind is listed by project. A
         refused list is reported to the caller that needs it.
@@ -285,7 +289,12 @@ class Lists:
             for key in [(api.side, resource.name, project)]
             if key not in self._lists
         }
-        self.at_once(lambda key: self._read_list(*missing[key]), missing)
+
+        def read(key: Tuple[str, str, str]) -> None:
+            self._read_list(*missing[key])
+            note_read()
+
+        self.at_once(read, missing)
 
     def at_once(self, ask: Callable[[Any], T], inputs: Iterable[Any]) -> List[T]:
         """Returns the answers in the order of `inputs`.

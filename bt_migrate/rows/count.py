@@ -89,11 +89,14 @@ def count_by_object(
     chunks = portions(object_ids, OBJECTS_PER_QUERY)
     rows_of: Dict[str, Optional[int]] = {}
     doubtful: List[str] = []
+    steps: List[int] = []  # the objects that each answer counted, for the screen
 
     def count_chunk(chunk: Sequence[str]) -> Optional[Dict[str, Optional[int]]]:
         counts = _count_together(api, kind_name, chunk, bounds)
-        if api is catalog.source:
-            catalog.run.live.step(OBJECTS_COUNTED, len(chunk))
+        sure = counts is None or api.capabilities.reads_groups or len(chunk) == 1
+        shown = chunk if sure else [object_id for object_id in chunk if (counts or {})[object_id]]
+        steps.append(len(shown))
+        catalog.run.live.step(OBJECTS_COUNTED, len(shown))
         return counts
 
     for chunk, counts in zip(chunks, catalog.lists.at_once(count_chunk, chunks)):
@@ -104,11 +107,10 @@ def count_by_object(
     if doubtful and not api.capabilities.reads_groups and filled is not None:
         _count_together(api, kind_name, [doubtful[0], filled], bounds)
     if not api.capabilities.reads_groups:
-        alone = catalog.lists.at_once(
-            lambda object_id: _count_together(api, kind_name, [object_id], bounds), doubtful
-        )
+        alone = catalog.lists.at_once(lambda object_id: count_chunk([object_id]), doubtful)
         for object_id, counts in zip(doubtful, alone):
             rows_of[object_id] = counts[object_id] if counts else None
+    catalog.run.live.step(OBJECTS_COUNTED, len(object_ids) - sum(steps))
     return {object_id: Counted(rows_of[object_id], at_s) for object_id in object_ids}
 
 

@@ -13,9 +13,10 @@ from bt_migrate.api.transactions import after_second, key_number, pagination_key
 from bt_migrate.errors import NetworkError
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource_table import PROJECTS
-from bt_migrate.model.resources import REFERABLE, ROW_KINDS
+from bt_migrate.model.resources import BY_NAME, REFERABLE, ROW_KINDS
 from bt_migrate.model.run_identity import Shard, ShardMark, ShardUnit
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import LISTS_READ
 from bt_migrate.report.display import plural
 from bt_migrate.rows.count import OBJECTS_COUNTED, RowCounts, count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
@@ -46,11 +47,21 @@ def shards_of(catalog: Catalog, identity: Identity, shards: int) -> List[Shard]:
         source=int(catalog.source.clock.mark_s()),
         dest=int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
     )
-    catalog.lists.prefetch(REFERABLE, [PROJECTS])
-    created = _created_before(state_root(catalog.settings), identity)
     kinds = [kind for kind in ROW_KINDS if catalog.settings.selects(kind)]
+    _read_lists(catalog, kinds)
+    created = _created_before(state_root(catalog.settings), identity)
     units = [unit for kind in kinds for unit in _units(catalog, kind, created)]
     return shards_with(identity, mark, _planned(catalog, units, shards, mark.source))
+
+
+def _read_lists(catalog: Catalog, kinds: Sequence[str]) -> None:
+    """Read the lists of both sides that the objects with rows are found in."""
+    with catalog.run.live.working(LISTS_READ, None) as task:
+        catalog.lists.prefetch(REFERABLE, [PROJECTS], note_read=task.step)
+        projects = [project["id"] for project in catalog.lists.projects()]
+        there = [catalog.targets.resolve((PROJECTS.name,), source_id) for source_id in projects]
+        held = [BY_NAME[kind] for kind in kinds if kind in BY_NAME]
+        catalog.lists.prefetch((), held, filter(None, there), note_read=task.step)
 
 
 def _planned(
@@ -97,7 +108,8 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[ShardUnit
     """
     missing = 0
     objects = list(row_objects(catalog, kind))
-    with catalog.run.live.working(OBJECTS_COUNTED, len(objects)):
+    there = sum(bool(obj["dest_id"]) for obj in objects)
+    with catalog.run.live.working(OBJECTS_COUNTED, len(objects) + there):
         count_objects(catalog, RowCounts(), kind, objects)
     for obj in objects:
         missing += not obj["dest_id"]

@@ -26,6 +26,7 @@ from bt_migrate.model.resource import ORGANIZATION
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import LISTS_READ
 from bt_migrate.report.actions import grouped_by_kind as grouped_findings
 from bt_migrate.rows.assignments import seconds_until_shown
 from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
@@ -214,7 +215,8 @@ def _project_pairs(migration: Migration) -> List[ProjectPair]:
         for resource in OBJECT_RESOURCES
         if resource.scope == "project" and settings.selects(resource.name)
     ]
-    catalog.lists.prefetch([*REFERABLE, *kinds], [PROJECTS])
+    with catalog.run.live.working(LISTS_READ, None) as task:
+        catalog.lists.prefetch([*REFERABLE, *kinds], [PROJECTS], note_read=task.step)
     projects = catalog.lists.projects()
     map_renamed(catalog, PROJECTS, [("", catalog.lists.projects)])
     pairs = [

@@ -83,7 +83,7 @@ def test_a_validation_shows_objects_counted(moved: Any) -> None:
     at = AtRequest(2, "before", seen, is_query)
     program(pair, "validate", "--state-dir", str(place), at=at)
     assert seen.head == f"run {runs(place)[-1]}: validating"
-    assert seen.status["work"]["total"] == 7
+    assert seen.status["work"]["total"] == 2 * 7  # they are counted on both sides
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,17 @@ def test_an_undo_shows_objects_deleted(moved: Any) -> None:
     assert seen.head == f"run {made}: undoing"
     assert 0 < seen.status["work"]["done"] <= seen.status["work"]["total"]
     assert run_status(made, instant("2026-01-15T12:00:00Z"))["state"] == "undone"
+
+
+@pytest.mark.parametrize(
+    ("unit", "at", "path"), [("lists read", 5, "/v1/"), ("objects counted", 2, "/btql")]
+)
+def test_a_plan_of_shards_shows_the_lists_it_reads_and_the_objects_of_both_sides(
+    unit: str, at: int, path: str, moved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, root = moved
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    seen = Seen(lambda: runs(next(tmp_path.glob("bt_migrate_*")))[-1], unit)
+    held = AtRequest(at, "before", seen, lambda _, asked: asked.startswith(path))
+    program(pair, "plan_shards", "--shards", "2", "--state-dir", str(root), at=held)
+    assert seen.status["work"]["total"] == {"lists read": None, "objects counted": 2 * 2}[unit]
