@@ -26,7 +26,7 @@ from bt_migrate.model.equality import day_of, difference_print, differing_paths,
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.portions import portions
-from bt_migrate.model.references import remove, value_at
+from bt_migrate.model.references import Path, remove, value_at
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.pins import is_version_there
 from bt_migrate.objects.version_mapping import has_same_number
@@ -38,6 +38,7 @@ from bt_migrate.rows.rewrite import (
     PROMPT_PIN,
     PROMPT_PLACE,
     PROMPT_VERSION,
+    VERSION_PLACES,
     copied,
 )
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
@@ -335,12 +336,30 @@ class RowLookup:
         if self._is_version_of_prompt(wanted_row, left, right):
             remove(right, PROMPT_VERSION)
             tolerated["version"] += 1
+        for place in self._versions_nobody_asked_for(left, right):
+            remove(left, place)
+            tolerated["version"] += 1
         shows_comments = self.sides.dest.api.capabilities.shows_comments
         if COMMENTS in left and COMMENTS not in found_row and not shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
         _ignore_dates_of_undated(left.get(COMMENTS) or {}, right.get(COMMENTS) or {}, tolerated)
         return first_paths(differing_paths(left, right, "", tolerated))
+
+    def _versions_nobody_asked_for(self, left: JsonObject, right: JsonObject) -> List[Path]:
+        """Returns the places of versions of prompts and functions that only the source's row has.
+
+        Without --history, a row is written without one that is the latest. An environment that
+        keeps it makes it known later; rows are not written again for that.
+        """
+        is_of_dataset = value_at(left, ("origin", "object_type")) == DATASETS.kind
+        if self.context.catalog.settings.history or is_of_dataset:
+            return []
+        return [
+            place
+            for place in VERSION_PLACES
+            if value_at(left, place) is not None and value_at(right, place) is None
+        ]
 
     def _is_version_of_prompt(
         self, wanted_row: Mapping[str, Any], left: JsonObject, right: JsonObject
