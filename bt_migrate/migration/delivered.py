@@ -4,23 +4,29 @@ that are wrong.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import NamedTuple
 
+from bt_migrate.attachments.copy import NotCopied
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.deleted import is_gone
 from bt_migrate.model.findings import finding
+from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, FAILED
 from bt_migrate.model.resource import OWNER
-from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog, catalog_by_natural_key
 from bt_migrate.rows.assignments import seconds_until_shown
 from bt_migrate.rows.confirm import confirm_deliveries
-from bt_migrate.rows.read import looks
+from bt_migrate.rows.encode import RowEncoder
+from bt_migrate.rows.read import found_rows, looks
 from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.records import json_of
-from bt_migrate.state.wrong_attachments import read_wrong, write_wrong
+from bt_migrate.state.wrong_attachments import WrongAttachment, read_wrong, write_wrong
+
+log = logging.getLogger("bt_migrate.migration")
 
 NOT_LISTED = "the destination confirmed that it was created, and does not list it"
 
@@ -93,5 +99,27 @@ def upload_again(migration: Migration) -> None:
         return
     for item in new:
         migration.catalog.dest.check()
-        migration.copier.copy_again(json_of(item))
+        if item.kind:
+            _upload_field(migration, item)
+        else:
+            migration.copier.copy_again(json_of(item))
     write_wrong(migration.run, [replace(item, uploads=item.uploads or 1) for item in wrong])
+
+
+def _upload_field(migration: Migration, item: WrongAttachment) -> None:
+    """Upload a field of a row of the source as it is now.
+
+    Its key is that of its place, so that the row in the destination needs no write.
+    """
+    # every field becomes an attachment, whatever the limit was when the row was written
+    catalog = replace(migration.catalog, settings=replace(migration.settings, max_row_bytes=1))
+    rows, _ = found_rows(catalog.source, item.kind, [item.object_id], [item.row_id])
+    encoder = RowEncoder(catalog, ROW_KINDS[item.kind])
+    for row in rows:
+        encoded, _ = encoder.encoded(row, item.object_id, FindingCounts())
+        for key, filename, content in encoded.spills:
+            if key == item.key:
+                try:
+                    migration.copier.upload(key, filename, item.content_type, content)
+                except NotCopied as error:
+                    log.warning("%s of row %s was not uploaded: %s", filename, row["id"], error)

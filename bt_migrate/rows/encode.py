@@ -281,13 +281,14 @@ class RowEncoder:
         for name in spill_order(out, draft.write):
             content = draft.write(out[name])
             key = spill_key(self._catalog.dest.org_id, object_id, out["id"], name)
+            filename, content_type = spill_names(name)
             out[name] = {
                 "type": "braintrust_attachment",
                 "key": key,
-                "filename": f"{name}.json",
-                "content_type": "application/json",
+                "filename": filename,
+                "content_type": content_type,
             }
-            spills.append((key, f"{name}.json", content))
+            spills.append((key, filename, content))
             draft.notes.add("field_made_attachment", out["id"], name, f"row of {size:,} bytes")
             body = draft.write(out)
             if len(body) <= self._max_row_bytes:
@@ -322,6 +323,11 @@ def spill_key(dest_org_id: str, object_id: str, row_id: str, name: str) -> str:
     """Returns the key of the JSON attachment that replaces a field; `object_id` is the source's."""
     place = f"{dest_org_id}/{object_id}/{row_id}/{name}"
     return str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
+
+
+def spill_names(name: str) -> Tuple[str, str]:
+    """Returns (file name, content type) of the JSON attachment that replaces a field."""
+    return f"{name}.json", "application/json"
 
 
 def _source_keys(keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:

@@ -16,12 +16,19 @@ WRONG_FILE = "wrong_attachments.json"
 
 @dataclass(frozen=True)
 class WrongAttachment:
-    """A reference of the source. `uploads`: how often it was uploaded since it was found wrong."""
+    """A reference of the source. `uploads`: how often it was uploaded since it was found wrong.
+
+    Or a field of a row that is an attachment in the destination, because the row was too large:
+    then `key` is that of the destination, and `kind`, `object_id` and `row_id` are the source's.
+    """
 
     key: str
     filename: str
     content_type: str
     uploads: int = 0
+    kind: str = ""
+    object_id: str = ""
+    row_id: str = ""
 
 
 @dataclass

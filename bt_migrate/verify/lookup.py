@@ -26,10 +26,11 @@ from bt_migrate.model.equality import day_of, difference_print, differing_paths,
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.portions import portions
-from bt_migrate.model.references import Path, remove, value_at
+from bt_migrate.model.references import Path, remove, top_field, value_at
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.pins import is_version_there
 from bt_migrate.objects.version_mapping import has_same_number
+from bt_migrate.rows.encode import spill_key, spill_names
 from bt_migrate.rows.query_counts import IDS_PER_LOOKUP
 from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import (
@@ -38,10 +39,12 @@ from bt_migrate.rows.rewrite import (
     PROMPT_PIN,
     PROMPT_PLACE,
     PROMPT_VERSION,
+    SPILLABLE,
     VERSION_PLACES,
     copied,
 )
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
+from bt_migrate.state.wrong_attachments import WrongAttachment
 from bt_migrate.verify.normalize import Form, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
 from bt_migrate.verify.result import (
@@ -194,12 +197,26 @@ class RowLookup:
             paths = self._paths(*wanted[row_id], *actual[row_id])
             if paths and self.context.catalog.settings.attachments:
                 self.context.attachments.note_wrong(wanted[row_id][0], actual[row_id][0])
+            self._note_wrong_fields(row_id, paths, actual[row_id][0])
             if paths and self._was_written_early(wanted[row_id][0], actual[row_id][0]):
                 self.result.tolerated["left_out"] += 1
                 paths = []
             if row_id in wrong_origins:
                 paths.append(ORIGIN_PIN)
             self.result.add(DIFFERS if paths else MATCH, since=newer, **facts, fields=paths)
+
+    def _note_wrong_fields(
+        self, row_id: str, paths: Sequence[str], actual: Mapping[str, Any]
+    ) -> None:
+        """Note fields that are attachments with other content, because the row was too large."""
+        dest_org_id = self.context.catalog.dest.org_id
+        for name in {top_field(path) for path in paths}.intersection(SPILLABLE):
+            key = spill_key(dest_org_id, self.pair.source_id, row_id, name)
+            if value_at(actual, (name, "key")) == key:
+                self.context.attachments.wrong[key] = WrongAttachment(
+                    key, *spill_names(name), kind=self.pair.kind,
+                    object_id=self.pair.source_id, row_id=row_id,
+                )  # fmt: skip
 
     def _was_written_early(self, wanted: Dict[str, Any], actual: Dict[str, Any]) -> bool:
         """Whether an earlier state of a dataset lacks only references to what was made after it.

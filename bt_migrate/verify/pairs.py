@@ -22,6 +22,7 @@ from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.attachments.copy import dest_attachment_key
 from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
+from bt_migrate.attachments.read import names_of
 from bt_migrate.model.portions import portions
 from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.model.resources import ROW_KINDS
@@ -29,6 +30,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries
 from bt_migrate.rows.read import FIRST_PAUSE_S
 from bt_migrate.state.accepted import Accepted
+from bt_migrate.state.wrong_attachments import WrongAttachment
 from bt_migrate.verify.result import Comparison, ReportDifference
 
 
@@ -68,8 +70,8 @@ class BothAttachments:
 
     source: AttachmentBytes
     dest: AttachmentBytes
-    # key in the source -> reference of the source, of those with other bytes in the destination
-    wrong: Dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    # by key, those with other bytes in the destination
+    wrong: Dict[str, WrongAttachment] = field(default_factory=dict)
 
     def note_wrong(self, wanted: Any, actual: Any) -> None:
         """Note the attachments of a row or object that have other bytes in the destination.
@@ -83,7 +85,8 @@ class BothAttachments:
                 continue
             mark = self.source.mark(reference)
             if mark not in (UNREADABLE, self.dest.mark(there)):
-                self.wrong[reference["key"]] = reference
+                key, names = reference["key"], names_of(reference)
+                self.wrong[key] = WrongAttachment(key, names["filename"], names["content_type"])
 
     def close(self) -> None:
         self.source.close()

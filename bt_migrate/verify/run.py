@@ -16,7 +16,6 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple, TypeVar
 
 from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
-from bt_migrate.attachments.read import names_of
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.unmovable import users_without_counterpart
@@ -36,7 +35,7 @@ from bt_migrate.state.accepted import accepted_of
 from bt_migrate.state.files import write_json
 from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_files import VERIFY_FOLDER
-from bt_migrate.state.wrong_attachments import WrongAttachment, read_wrong, write_wrong
+from bt_migrate.state.wrong_attachments import read_wrong, write_wrong
 from bt_migrate.verify.copies import object_pairs
 from bt_migrate.verify.cost import cost_text
 from bt_migrate.verify.counts import compare_counts, count_both
@@ -157,10 +156,7 @@ def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, 
 def _keep_wrong(migration: Migration, attachments: BothAttachments) -> None:
     """Keep what is to be uploaded again; what was uploaded again before keeps that number."""
     uploads = {item.key: item.uploads for item in read_wrong(migration.run)}
-    wrong = [
-        WrongAttachment(key, **names_of(reference), uploads=uploads.get(key, 0))
-        for key, reference in attachments.wrong.items()
-    ]
+    wrong = [replace(item, uploads=uploads.get(key, 0)) for key, item in attachments.wrong.items()]
     write_wrong(migration.run, wrong)
 
 

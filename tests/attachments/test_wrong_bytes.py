@@ -129,3 +129,20 @@ def test_bytes_that_a_store_always_spoils_are_reported_and_can_be_accepted(w: Wo
     assert command.startswith("bin/accept "), command
     assert accept([str(w.root), "--all", "--yes"]) == 0
     assert call(w, "migrate_all", "--full") == 0
+
+
+def test_a_field_that_became_an_attachment_is_uploaded_again(tmp_path: Path) -> None:
+    """Its bytes are made of the source's row, and also if the limit is another one by now."""
+    large = {"text": "x" * 20_000}
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, [{"id": "large", "input": large, "output": 1}])
+        store = WrongStore(w)
+        assert call(w, "migrate_all", "--full", MIGRATION_MAX_ROW_BYTES="10000") == 1
+        store.wrong = False
+        (command,) = report(w.root)["next_commands"]
+        assert "uploads 1 attachment again" in command, command
+        assert run_next(w, command) == 0
+        twin = w.dest.objects("project")[0]["id"]
+        (row,) = (row for row in w.dest.rows(LOGS, twin) if row["id"] == "large")
+        assert json.loads(w.dest.attachment(row["input"]["key"])) == large
+        assert store.uploads == 2
