@@ -313,6 +313,26 @@ def updated(
     return dict(desired) if method == "PUT" else _patched(desired, existing, body)
 
 
+def not_kept(
+    resource: Resource,
+    request: Tuple[str, Mapping[str, Any]],
+    existing: Mapping[str, Any],
+    now: Mapping[str, Any],
+) -> List[str]:
+    """Returns the fields that (method, body) should have changed and that are as they were."""
+    method, body = request
+    wanted = dict(existing)
+    for name, value in body.items():
+        wanted[name] = value if method == "PUT" else _merged(existing.get(name), value)
+    for name in MEMBERS:
+        added, removed = list_at(body, f"add_{name}"), list_at(body, f"remove_{name}")
+        if added or removed:
+            wanted[name] = [*_lacking(removed, list_at(existing, name)), *added]
+    late = resource.patch_only if method == "PUT" else ()
+    changed = differing(resource, wanted, existing, late)
+    return [name for name in changed if name not in differing(resource, existing, now)]
+
+
 def _patched(
     desired: Mapping[str, Any], existing: Mapping[str, Any], body: Mapping[str, Any]
 ) -> Dict[str, Any]:

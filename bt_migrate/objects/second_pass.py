@@ -288,7 +288,8 @@ def _completed(catalog: Catalog, resource: Resource, item: PlannedObject, action
     path = resource.path_of(dest_id, item.dest_project_id)
     written, places = send_update(catalog.dest, resource, (method, path, body), existing)
     note_not_taken(catalog, resource, item, places)
-    now = read_back(catalog.dest, resource, path, body, written)
+    request = (method, path, without(body, places))
+    now = read_back(catalog.dest, resource, request, existing, written)
     if is_found and differing(resource, now, existing):
         # This run found the object and has changed it. As "updated", an undo of this run gives it
         # its former fields again; only an undo of the run that created it deletes it.

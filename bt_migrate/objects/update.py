@@ -257,7 +257,8 @@ def _write_update(
     if not body:
         return dict(action.existing), []
     written, left_out = send_update(dest, resource, (method, path, body), action.existing)
-    now = read_back(dest, resource, path, body, written)
+    request = (method, path, without(body, left_out))
+    now = read_back(dest, resource, request, action.existing, written)
     late = {name: action.body.get(name) for name in resource.patch_only}
     late = {
         name: value for name, value in late.items() if value is not None and value != now.get(name)
@@ -265,7 +266,8 @@ def _write_update(
     if method == "PUT" and late:
         body = {**patched_with(resource, action.body), **late}
         written, unknown = send_update(dest, resource, ("PATCH", path, body), now)
-        return read_back(dest, resource, path, body, written), [*left_out, *unknown]
+        request = ("PATCH", path, without(body, unknown))
+        return read_back(dest, resource, request, now, written), [*left_out, *unknown]
     return now, left_out
 
 

@@ -7,11 +7,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 from bt_migrate.api.answers import folded, object_with_id
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Answer
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import AnswerError, ApiError, NetworkError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Path, without
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
-from bt_migrate.objects.decide import fingerprint, natural_key, owner_fields
+from bt_migrate.objects.decide import fingerprint, natural_key, not_kept, owner_fields
 from bt_migrate.objects.paths import list_of_owner, object_path
 from bt_migrate.objects.proof import FOUND_EXISTING
 from bt_migrate.objects.unknown_fields import unknown_places
@@ -163,12 +163,23 @@ def _without_key(dest: Api, resource: Resource, body: JsonObject) -> JsonObject:
 
 
 def read_back(
-    dest: Api, resource: Resource, path: str, sent: JsonObject, written: JsonObject
+    dest: Api,
+    resource: Resource,
+    request: Tuple[str, str, JsonObject],
+    existing: Mapping[str, Any],
+    written: JsonObject,
 ) -> JsonObject:
-    """The object as a later read shows it; the answer itself where that is the same."""
-    lacks = any(name not in written for name in sent if name in resource.create)
-    if resource.below_owner or not (resource.sparse_answer or lacks):
-        return written
-    owner = owner_fields(resource, sent)
-    now: JsonObject = dest.get(path, owner, check=object_with_id(written["id"]))
+    """The object as a read shows it after the write (method, path, body) of what was `existing`.
+
+    Raises AnswerError if it is as before: the server confirmed a change and did not keep it.
+    """
+    method, path, sent = request
+    now = written
+    if not resource.below_owner:
+        owner = owner_fields(resource, sent)
+        now = dest.get(path, owner, check=object_with_id(written["id"]))
+    lost = not_kept(resource, (method, sent), existing, now)
+    if lost:
+        problem = f"the destination did not keep the change of {', '.join(lost)}; run again"
+        raise AnswerError(Route(dest.side, method, path), 200, problem)
     return now
