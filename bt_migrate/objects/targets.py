@@ -111,10 +111,15 @@ class Targets:
     def namesake(
         self, resource: Resource, dest_project_id: str, key: NaturalKey, source_id: str
     ) -> Optional[JsonObject]:
-        """Returns the destination's object with the natural key, unless another object of the
-        source is mapped to it.
+        """Returns the destination's object with the natural key, or the one that an earlier run
+        created for the source object and somebody renamed.
+
+        None if another object of the source is mapped to it.
         """
         dest = self.index.by_key(resource, dest_project_id).get(key)
+        dest_id = "" if dest else self.earlier.dest_id(resource.name, source_id)
+        if dest_id and dest_id in self.earlier.created(resource.name):
+            dest = self.index.object(resource, dest_project_id, dest_id)
         mapped = self.ids.source_id(resource.name, dest["id"]) if dest else None
         return dest if mapped in (None, source_id) else None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.compare_orgs import differences
-from tests.support.orgs import AtRequest, run, run_with, tiny_pair
+from tests.support.orgs import AtRequest, run, run_with, runs, tiny_pair
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,19 @@ def test_a_new_run_adds_references_that_a_killed_run_left_out(
         assert run_with(pair, root, at).code == -signal.SIGKILL
         end = run(pair.sandbox, root, "--new-run")
         assert (end.code, differences(pair)) == (0, []), end.out
+
+
+@pytest.mark.parametrize("kind", ["project", "dataset", "view"])
+def test_what_somebody_renamed_after_a_kill_is_not_created_again(kind: str, tmp_path: Path) -> None:
+    """The killed run is completed; its name differs, so it recommends a run, which is a new one."""
+    root = tmp_path / "runs"
+    with tiny_pair() as pair:
+        at = AtRequest(1, "before", signal.SIGKILL, lambda _, path: path == "/v1/acl")
+        assert run_with(pair, root, at).code == -signal.SIGKILL
+        theirs = pair.dest.objects(kind)[0]
+        owner = {name: theirs[name] for name in ("object_type", "object_id") if name in theirs}
+        pair.dest.patch(kind, theirs["id"], {**owner, "name": "by a person"})
+        before = [obj["name"] for obj in pair.dest.objects(kind)]
+        codes = [run(pair.sandbox, root, "--verify").code for _ in range(2)]
+        after = [obj["name"] for obj in pair.dest.objects(kind)]
+        assert (codes, after, len(runs(root))) == ([1, 1], before, 2)
