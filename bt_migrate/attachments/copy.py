@@ -61,6 +61,8 @@ class AttachmentCopier:
         self._running: Dict[str, threading.Event] = {}
         # answers of POST /attachment/status that were followed by the status "done"
         self._status_answers: Set[str] = set()
+        # keys that the source lost, and that an earlier run copied
+        self._kept: Set[str] = set()
         # key -> why it was not copied, of the last MAX_NOT_COPIED
         self._not_copied: Dict[str, NotCopied] = {}
 
@@ -107,6 +109,8 @@ class AttachmentCopier:
         key = reference["key"]
         while True:
             with self._lock:
+                if key in self._kept:
+                    return None
                 if key in self._not_copied or self._copied.has(key):
                     return self._not_copied.get(key)
                 running = self._running.get(key)
@@ -116,6 +120,9 @@ class AttachmentCopier:
             running.wait()
         try:
             problem = self._copy_or_reason(reference)
+            if problem is not None and problem.kind == MISSING and self._is_there(reference):
+                self._kept.add(key)
+                problem = None
             if problem is not None:
                 self._note_not_copied(key, problem)
             return problem
@@ -123,6 +130,18 @@ class AttachmentCopier:
             with self._lock:
                 del self._running[key]
             done.set()
+
+    def _is_there(self, reference: Mapping[str, Any]) -> bool:
+        """Whether the destination has a copy, of which the first bytes can be read."""
+        copy = {**reference, "key": dest_attachment_key(self._dest.org_id, reference["key"])}
+        try:
+            return next(attachment_chunks(self._dest, copy), None) is not None
+        except NetworkError as error:
+            if error.final:
+                raise
+        except (ApiError, NotUploaded):
+            pass
+        return False
 
     def _note_not_copied(self, key: str, problem: NotCopied) -> None:
         """Keep the reason without its traceback, which would keep the content in memory."""

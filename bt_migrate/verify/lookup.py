@@ -21,12 +21,21 @@ from typing import (
 )
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.attachments.copy import dest_attachment_key
+from bt_migrate.attachments.digests import UNREADABLE as UNREADABLE_BYTES
 from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.model.portions import portions
-from bt_migrate.model.references import Path, remove, top_field, value_at
+from bt_migrate.model.references import (
+    Path,
+    attachment_places,
+    remove,
+    set_at,
+    top_field,
+    value_at,
+)
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.pins import is_version_there
 from bt_migrate.objects.version_mapping import has_same_number
@@ -350,18 +359,37 @@ class RowLookup:
             # a transaction that the destination set by itself
             del right["origin"]["_xact_id"]
             tolerated["version"] += 1
-        if self._is_version_of_prompt(wanted_row, left, right):
-            remove(right, PROMPT_VERSION)
-            tolerated["version"] += 1
-        for place in self._versions_nobody_asked_for(left, right):
-            remove(left, place)
-            tolerated["version"] += 1
+        self._expect_earlier_copies(wanted_row, found_row, left, right)
         shows_comments = self.sides.dest.api.capabilities.shows_comments
         if COMMENTS in left and COMMENTS not in found_row and not shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
         _ignore_dates_of_undated(left.get(COMMENTS) or {}, right.get(COMMENTS) or {}, tolerated)
         return first_paths(differing_paths(left, right, "", tolerated))
+
+    def _expect_earlier_copies(
+        self,
+        wanted_row: Mapping[str, Any],
+        found_row: Mapping[str, Any],
+        left: JsonObject,
+        right: JsonObject,
+    ) -> None:
+        """Make both sides alike at versions that another start knew or did not know, and at copies
+        of attachments that the source lost later.
+        """
+        tolerated = self.result.tolerated
+        if self._is_version_of_prompt(wanted_row, left, right):
+            remove(right, PROMPT_VERSION)
+            tolerated["version"] += 1
+        for place in self._versions_nobody_asked_for(left, right):
+            remove(left, place)
+            tolerated["version"] += 1
+        dest_org_id = self.context.catalog.dest.org_id
+        for place in attachment_places(wanted_row):
+            path = (*place, "key")
+            copy = dest_attachment_key(dest_org_id, value_at(wanted_row, path))
+            if value_at(left, path) == UNREADABLE_BYTES and value_at(found_row, path) == copy:
+                set_at(left, path, value_at(right, path))
 
     def _versions_nobody_asked_for(self, left: JsonObject, right: JsonObject) -> List[Path]:
         """Returns the places of versions of prompts and functions that only the source's row has.

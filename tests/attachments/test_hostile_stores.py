@@ -141,8 +141,9 @@ def test_the_number_of_remembered_failed_attachments_is_limited(
         for key in ("a", "b", "c", "c", "a"):
             failed = copier.copy_into([{**REFERENCE, "key": key}])
             assert [(name, why.kind) for name, why in failed.items()] == [(key, copy.MISSING)]
-    asked = [asked.path.partition("key=")[2][0] for asked in server.asked]
-    assert asked == ["a", "b", "c", "a"]
+    keys = [asked.path.partition("key=")[2].partition("&")[0] for asked in server.asked]
+    # between them, the destination is asked for a copy
+    assert [key for key in keys if len(key) == 1] == ["a", "b", "c", "a"]
 
 
 def test_a_file_that_is_stored_with_a_content_encoding_is_copied_byte_for_byte() -> None:

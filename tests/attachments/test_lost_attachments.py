@@ -22,9 +22,14 @@ NO_URL, DEAD = "", "dead"
 
 def kind_of_failure(source: Loopback, folder: Path, attempts: int = 0) -> str:
     limits = Limits(attempts, 0.001, 2, rate_limit_tries=attempts)
-    with contextlib.closing(CopiedAttachments(folder / "copied.sqlite3")) as copied:
-        api = Api(Endpoint("source", source.url, "sk-key"), limits, writable=False)
-        copier = AttachmentCopier(api, api, copied, 1000)
+    file = folder / "copied.sqlite3"
+    # the destination has no copy
+    with contextlib.closing(CopiedAttachments(file)) as copied, Loopback([Reply(404)]) as dest:
+        sides = [
+            Api(Endpoint(side, server.url, "sk-key"), limits, writable=False)
+            for side, server in (("source", source), ("destination", dest))
+        ]
+        copier = AttachmentCopier(sides[0], sides[1], copied, 1000)
         (why,) = copier.copy_into([dict(REFERENCE)]).values()
         return why.kind
 

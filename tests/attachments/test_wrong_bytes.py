@@ -146,3 +146,19 @@ def test_a_field_that_became_an_attachment_is_uploaded_again(tmp_path: Path) -> 
         (row,) = (row for row in w.dest.rows(LOGS, twin) if row["id"] == "large")
         assert json.loads(w.dest.attachment(row["input"]["key"])) == large
         assert store.uploads == 2
+
+
+def test_a_copy_of_bytes_that_the_source_lost_is_kept(w: World) -> None:
+    """Also when a run that did not copy it sends the row again."""
+    assert call(w, "migrate_all", "--full") == 0
+    blobs = w.sandbox.files.blobs
+    for place in [place for place in blobs if place[0] == w.source.id]:
+        del blobs[place]
+    assert call(w, "migrate_all", "--full", "--new-run") == 0
+    (row,) = (row for row in w.source.rows(LOGS, w.project) if row["id"] == "with")
+    edited = {"id": "with", "input": row["input"], "output": "edited"}
+    w.source.insert(LOGS, w.project, [edited])
+    assert call(w, "migrate_all", "--full", "--since-last") == 0
+    assert file_there(w) == PICTURE
+    (there,) = (row for row in w.dest.rows(LOGS, w.twin(LOGS, w.project)) if row["id"] == "with")
+    assert there["output"] == "edited"
