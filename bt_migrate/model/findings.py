@@ -426,10 +426,10 @@ KINDS: Mapping[str, Kind] = {
     ),
     "accepted_difference": Kind(
         ACCEPTED,
-        "differs from the source, and a person accepted the difference",
+        "is not as in the source, and a person accepted that",
         "nothing; bin/accept --remove reports it as a difference again",
         False,
-        "{objects:object} differ and were accepted: {names}",
+        "{objects:object} not as in the source, and accepted: {names}",
     ),
     "too_many_deletes": Kind(
         FAILURE,

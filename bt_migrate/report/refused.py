@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Mapping
+from typing import Any, List, Mapping, Sequence
 
 from bt_migrate.model.equality import text_digest
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import FAILED
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
+from bt_migrate.state.run_record import Session
 from bt_migrate.state.stream_state import StreamState
 
 NOT_CREATED = "not_created"
@@ -68,11 +69,12 @@ def _print_before(run: RunDirectory) -> str:
         for other in readable_runs_in(run.path.parent)
         if other.path.name < run.path.name and other.same_pair(run.record)
     )
-    for sessions in (run.record.sessions[:-1], next(earlier, [])):
-        moves = [session for session in sessions if session.command.startswith("migrate-")]
-        if moves:
-            return moves[-1].refused
-    return ""
+    moves = _moves(run.record.sessions[:-1]) or _moves(next(earlier, []))
+    return moves[-1].refused if moves else ""
+
+
+def _moves(sessions: Sequence[Session]) -> List[Session]:
+    return [session for session in sessions if session.command.startswith("migrate-")]
 
 
 def smaller_rows(run: RunDirectory) -> int:

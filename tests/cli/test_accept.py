@@ -65,7 +65,7 @@ def test_an_accepted_difference_is_counted_and_not_a_failure_until_it_changes(w:
     told = verification(w)
     assert (green.code, told["equal"], len(told["accepted"])) == (0, True, 3), green.last_words
     assert told["text"].startswith("equal, except what was accepted: objects 3 match, 2 accepted")
-    assert "differ and were accepted: Ask" in green.out
+    assert "not as in the source, and accepted: Ask" in green.out
     assert call(w, "verify", "--full", "--quiet") == 0
     changed = {"description": "theirs again"}
     w.dest.patch("prompt", w.dest.objects("prompt")[0]["id"], changed)
