@@ -11,8 +11,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 from bt_migrate.attachments.copy import dest_attachment_key
 from bt_migrate.model.date_windows import in_window
-from bt_migrate.model.findings import ACTION, TARGET_LIST_REFUSED, finding
+from bt_migrate.model.findings import ACTION, FAILURE, KINDS, TARGET_LIST_REFUSED, finding
 from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.notes import print_of_all
 from bt_migrate.model.references import (
     Path,
     Rewritten,
@@ -293,6 +294,8 @@ def unresolved_finding(
     """The finding for a reference that was left out for good."""
     kind, detail = judge_unresolved(catalog, reference.to, reference.id)
     facts = {"path": reference.path, "ref": reference.id, "detail": detail}
+    if KINDS[kind].severity == FAILURE:  # a person may accept that
+        facts["fingerprint"] = print_of_all([f"{reference.path} {reference.id}"])
     return object_finding(resource, item, kind, **facts)
 
 
@@ -420,6 +423,8 @@ def waiting_finding(
     facts = {"path": reference.path, "ref": reference.id, "detail": " or ".join(reference.to)}
     if catalog.settings.dry_run:
         facts["severity"] = ACTION
+    else:  # a person may accept that
+        facts["fingerprint"] = print_of_all([f"{reference.path} {reference.id}"])
     return object_finding(resource, item, "waits", **facts, next=next_of_waiting(reference.to))
 
 

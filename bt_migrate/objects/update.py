@@ -10,7 +10,7 @@ from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.model.activation import missing_words
 from bt_migrate.model.equality import difference_print
 from bt_migrate.model.json_object import JsonObject
-from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE
+from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE, WAITING
 from bt_migrate.model.references import Path, Unresolved, paths_matching, without
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resources import pins_rows
@@ -75,8 +75,11 @@ def difference_of(
 def fingerprint_of_difference(
     resource: Resource, source: Mapping[str, Any], action: Action, outcome: str
 ) -> str:
-    """The fingerprint by which a person may accept an object that differs; "" for any other."""
-    return difference_of(resource, source, action.existing) if outcome == DIFFERS else ""
+    """The fingerprint by which a person may accept that an object differs, or waits; "" for any
+    other.
+    """
+    is_acceptable = outcome in (DIFFERS, WAITING)
+    return difference_of(resource, source, action.existing) if is_acceptable else ""
 
 
 def words_to_activate(

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 from bt_migrate.errors import StateError
 from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import FAILED_BEFORE, stream_findings
-from bt_migrate.model.outcomes import DIFFERS, FAILED
+from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES
 from bt_migrate.report.display import shown
 from bt_migrate.report.refused import NOT_CREATED, ROWS_DIFFER
 from bt_migrate.state.accepted import Accepted, DifferenceKey, key_of
@@ -67,14 +67,16 @@ def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:
     return {**_facts(problem), "outcome": problem["outcome"], "detail": detail}
 
 
-def is_of_rows(record: Mapping[str, Any]) -> bool:
-    """Whether a finding is about rows that a person may accept as they are."""
+def may_be_accepted(record: Mapping[str, Any]) -> bool:
+    """Whether a finding is about rows or references that a person may accept as they are."""
     return record["severity"] == FAILURE and "fingerprint" in record
 
 
-def difference_of_rows(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Returns one difference for all rows of an object with a finding of one kind and reason."""
-    detail = f"rows: {record.get('count', 0):,}"
+def difference_of_finding(record: Mapping[str, Any]) -> Dict[str, Any]:
+    """Returns one difference for all rows of an object with a finding of one kind and reason, or
+    for a reference of an object.
+    """
+    detail = f"rows: {record.get('count', 0):,}" if "count" in record else "object"
     if record["kind"] != ROWS_DIFFER:
         detail += f"; {record['about']}: {record.get('detail', '')}"
     outcome = "missing" if record["kind"] in ROWS_MISSING else DIFFERS
@@ -99,8 +101,8 @@ def settled_findings(
     """
     places = {(obj["resource"], obj["id"]) for obj in objects}
     return [
-        accepted_finding(difference_of_rows(record))
-        if is_of_rows(record) and accepted.holds(difference_of_rows(record))
+        accepted_finding(difference_of_finding(record))
+        if may_be_accepted(record) and accepted.holds(difference_of_finding(record))
         else dict(record)
         for record in findings
         if record["kind"] != NOT_CREATED or (record["resource"], record.get("id")) not in places
@@ -122,16 +124,18 @@ def _facts(record: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _of_objects(run: RunDirectory) -> Iterator[Dict[str, Any]]:
     for states in run.all_objects():
+        records = (record for records in states.findings.values() for record in records)
+        yield from map(difference_of_finding, filter(may_be_accepted, records))
         if states.listed:
-            yield from map(difference_of_problem, problems_of(states, (DIFFERS, FAILED)))
+            yield from map(difference_of_problem, problems_of(states, (DIFFERS, *OPEN_OUTCOMES)))
 
 
 def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:
     for stream in run.all_streams():
         for record in stream_findings(stream.header, [*stream.findings, *_failed_as_one(stream)]):
-            if is_of_rows(record):
-                yield difference_of_rows(record)
-    yield from map(difference_of_rows, kept_findings(run))
+            if may_be_accepted(record):
+                yield difference_of_finding(record)
+    yield from map(difference_of_finding, kept_findings(run))
 
 
 def _failed_as_one(stream: StreamState) -> List[Dict[str, Any]]:

@@ -18,6 +18,8 @@ from bt_migrate.state.stream_state import StreamState
 
 NOT_CREATED = "not_created"
 ROWS_DIFFER = "row_differs"
+# kinds of what does not arrive because something else did not
+CONSEQUENCES = ("unresolved_reference", "waits")
 # how a row was refused that can be sent with its largest fields as attachments; see rows/insert.py
 TOO_LARGE = re.compile(r"\(([\d,]+) bytes, a lower MIGRATION_MAX_ROW_BYTES helps")
 
@@ -38,7 +40,7 @@ def refused_print(report: Mapping[str, Any]) -> str:
         and all(rows["complete"] for rows in report.get("rows", ()))
     )
     is_refused = any(item["outcome"] == FAILED for item in problems) or any(
-        record["kind"] != ROWS_DIFFER for record in of_rows
+        record["kind"] not in (ROWS_DIFFER, *CONSEQUENCES) for record in of_rows
     )
     if not is_acceptable or not is_refused:
         return ""

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.model.findings import FAILURE, KINDS
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import FAILED, UPDATED
 from bt_migrate.model.portions import portions
@@ -24,6 +25,7 @@ from bt_migrate.rows.assignments import (
     rows_in_dest,
 )
 from bt_migrate.rows.batches import EncodedRow, batched
+from bt_migrate.rows.commit import loss_digest
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.late_lists import late_lists
 from bt_migrate.rows.rewrite import (
@@ -183,7 +185,9 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
                 kind, detail = judge_unresolved(catalog, *wanted)
             else:
                 kind, detail = "waits", " or ".join(waiting.resources)
-            notes.add(kind, waiting.row_id, place, detail, waiting.ref)
+            note = notes.add(kind, waiting.row_id, place, detail, waiting.ref)
+            if KINDS[kind].severity == FAILURE:
+                notes.make_acceptable(note, loss_digest(waiting.row_id, waiting.ref))
     finally:
         seen.close()
     others: List[Dict[str, Any]] = [record for record in state.findings if not record.get("waited")]

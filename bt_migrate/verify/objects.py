@@ -100,7 +100,10 @@ class KindComparer:
         if misplaced:
             name = display_name(resource, item.source)
             outcome = MISSING if waits_for(resource, prepared) else CANNOT_MOVE
-            self.result.add(outcome, id=item.source["id"], name=name, detail=misplaced)
+            facts = {"id": item.source["id"], "name": name, "detail": misplaced}
+            self.result.add(
+                outcome, **facts, fingerprint=difference_of(resource, item.source, None)
+            )
             return None
         facts = {
             "id": item.source["id"],
