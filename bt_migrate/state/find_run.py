@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import List, Optional, Set, Tuple
+from typing import Iterator, List, Optional, Set, Tuple
 
 from bt_migrate.config.settings import Settings
 from bt_migrate.config.values import EARLIER_VERSIONS
@@ -82,13 +83,30 @@ def _found_run(
         return _in_named_run(settings, identity, RunDirectory(named), project)
     root = Path(settings.state_dir)
     _refuse_runs_beside(root, identity)
-    if settings.since_last and command != VERIFY:
-        return _run_to_sync(settings, identity, command), settings
-    if not settings.new_run:
-        newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
-        if newest is not None and _resumable(newest, identity, command):
-            return newest, settings
-    return create_run(root, identity, command), settings
+    with _searching_alone(root):
+        if settings.since_last and command != VERIFY:
+            return _run_to_sync(settings, identity, command), settings
+        if not settings.new_run:
+            newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
+            if newest is not None and _resumable(newest, identity, command):
+                return newest, settings
+        return create_run(root, identity, command), settings
+
+
+@contextlib.contextmanager
+def _searching_alone(root: Path) -> Iterator[None]:
+    """One process at a time searches a folder of runs, so that two that find none create one.
+
+    The lock is that of the folder itself. Some file systems have none, and `create_run` reports a
+    folder that cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            make_private(root)
+            fd = os.open(root, os.O_RDONLY)
+            held.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
 
 
 def _in_named_run(

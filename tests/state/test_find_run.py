@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict
@@ -25,6 +28,19 @@ def test_an_unfinished_run_is_resumed_by_the_same_command(root: Path) -> None:
         first.path,
         1,
     ]
+
+
+def test_two_processes_that_start_at_once_get_one_run(root: Path) -> None:
+    """Neither of them searches while the folder is locked, so both search at the same time."""
+    root.mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(2) as pool:
+        starts = [pool.submit(found, root) for _ in range(2)]
+        created = wait(starts, timeout=0.2).done
+        os.close(fd)
+        paths = {start.result().path for start in starts}
+    assert (created, len(paths), len(list(runs_in(root)))) == (set(), 1, 1)
 
 
 def test_a_finished_run_is_followed_by_a_new_one(root: Path) -> None:
