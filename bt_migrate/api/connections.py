@@ -12,7 +12,11 @@ from typing import Any, Iterator, List, Optional
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
+from urllib3.util import parse_url
 from urllib3.util.retry import Retry
+
+from bt_migrate.errors import UsageError
 
 # to connect, and between two bytes: a query may take 30 s on the server, an upload more
 TIMEOUT_S = (10, 120)
@@ -54,7 +58,7 @@ class Connections:
         """A session for the API's own origin, exclusive to the caller while the block runs.
 
         An idle one is reused with its open connection. Proxies and certificates of the environment
-        are read once a session, not for each request.
+        are read once a session, not for each request. Raises UsageError for an unusable proxy.
         """
         try:
             session = self._idle.pop()
@@ -64,6 +68,7 @@ class Connections:
             session.trust_env = False
             session.proxies = environment["proxies"]
             session.verify = environment["verify"]
+            _check_proxy(session, self._url)
         try:
             yield session
         finally:
@@ -96,3 +101,25 @@ class Connections:
         for scheme in ("https://", "http://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
         return session
+
+
+def _check_proxy(session: requests.Session, url: str) -> None:
+    """Raises UsageError if the environment's proxy for the URL cannot be used.
+
+    Later, the error of requests would not say whether it is about the proxy or the URL. The proxy
+    is not shown: it may hold a password.
+    """
+    proxy = select_proxy(url, session.proxies)
+    if not proxy:
+        return
+    adapter: Any = session.get_adapter(url)
+    try:
+        manager = adapter.proxy_manager_for(proxy if "://" in proxy else f"http://{proxy}")
+        if manager and parse_url(proxy).host:
+            return
+        problem = "it names no host"
+    except requests.exceptions.InvalidSchema:
+        problem = "SOCKS needs the package PySocks (pip install pysocks)"
+    except (requests.RequestException, ValueError):
+        problem = "it is no URL like http://host:port"
+    raise UsageError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {problem}")

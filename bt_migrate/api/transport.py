@@ -209,8 +209,6 @@ class Transport:
     ) -> requests.Response:
         try:
             return session.send(prepared, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
-        except requests.exceptions.InvalidProxyURL:
-            raise UsageError("the proxy of HTTP_PROXY or HTTPS_PROXY is not a URL") from None
         except (requests.exceptions.InvalidURL, LocationValueError) as error:
             raise self._unusable_url(error) from None
         # requests parses the Location of an answer, also where it does not follow it

@@ -138,6 +138,37 @@ def test_a_url_that_cannot_be_used_is_named_in_one_line(url: str) -> None:
     assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("socks5://user:word@127.0.0.1:9", "PySocks"),
+        ("::nonsense::", "no URL"),
+        ("ftp://127.0.0.1:9", "no URL"),
+        ("http://", "names no host"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_and_not_shown(
+    proxy: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    error = outcome(lambda: client(URL).get("/v1/project"))
+    assert type(error) is UsageError
+    assert ("ALL_PROXY" in str(error), problem in str(error), proxy in str(error)) == (
+        True,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1:{}", "http://127.0.0.1:{}"])
+def test_a_proxy_may_be_given_with_or_without_http(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Loopback([Reply(200, b"[]")]) as server:
+        monkeypatch.setenv("HTTP_PROXY", proxy.format(server.port))
+        assert client("http://braintrust.example").get("/v1/project") == []
+
+
 def test_a_missing_file_of_certificates_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/ca.pem")
     error = outcome(lambda: client("https://127.0.0.1:9", attempts=0).get("/v1/project"))
