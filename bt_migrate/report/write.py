@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
-from bt_migrate.errors import StateError
 from bt_migrate.report.files import FINDINGS_FILE, HTML_FILE, REPORT_FILE, SUMMARY_FILE
 from bt_migrate.report.html import app_url, page_html
 from bt_migrate.report.summary import summary_text
-from bt_migrate.state.files import write_json
+from bt_migrate.state.files import cannot_write, write_json
 from bt_migrate.state.run_directory import RunDirectory
 
 
@@ -41,6 +40,4 @@ def _write_private(path: Path, text: str) -> None:
         with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
-        raise StateError(
-            f"{path}: cannot be written ({error.strerror}); make room, then run again"
-        ) from None
+        raise cannot_write(path, error) from None

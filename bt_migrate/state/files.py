@@ -72,6 +72,8 @@ def cannot_write(path: Path, error: OSError, note: str = "") -> StateError:
         cure = "give this user the right to write there"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
         cure = "raise the limit of open files (ulimit -n)"
+    elif error.errno == errno.EFBIG:
+        cure = "raise the limit of file sizes (ulimit -f)"
     return StateError(f"{path}: cannot be written ({error.strerror}); {note}{cure}, then run again")
 
 

@@ -27,10 +27,9 @@ from typing import (
     Sequence,
 )
 
-from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.state.accepted import Accepted
-from bt_migrate.state.files import make_private
+from bt_migrate.state.files import cannot_write, make_private
 
 MATCH, MISSING, EXTRA, UNREADABLE = "match", "missing", "extra", "unreadable"
 ONLY_IN_DEST = "only_in_dest"  # an extra object that no run created
@@ -146,9 +145,7 @@ class Differences:
         try:
             yield
         except OSError as error:
-            raise StateError(
-                f"{self.folder}: cannot be written ({error.strerror}); make room, then run again"
-            ) from None
+            raise cannot_write(self.folder, error) from None
 
 
 def _open_private(path: Path) -> IO[str]:

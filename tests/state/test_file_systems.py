@@ -93,6 +93,7 @@ def test_the_lock_is_released_if_the_record_is_damaged(run: RunDirectory) -> Non
     [
         (errno.EROFS, "mount its file system for writing, or use another --state-dir"),
         (errno.EMFILE, "raise the limit of open files"),
+        (errno.EFBIG, "raise the limit of file sizes"),
         (errno.ENOSPC, "make room"),
     ],
 )

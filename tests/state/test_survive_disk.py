@@ -82,7 +82,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_name_of_the_file(
         assert (stopped.code, stopped.err.count("\n")) == (3, 1), stopped.err
         assert re.match(
             rf"bt_migrate: {re.escape(str(runs(w.root)[0]))}/rows/{name}: cannot be "
-            rf"(written|used) \(.*make room",
+            rf"(written \(.*raise the limit of file sizes|used \(.*make room)",
             stopped.err,
         )
         whole = run(w.sandbox, w.root, **{**SMALL, **settings})
