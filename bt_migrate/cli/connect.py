@@ -16,6 +16,7 @@ from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.model.run_identity import RunSide, Selection
+from bt_migrate.report.display import plural
 from bt_migrate.state.open_files import max_connections
 from bt_migrate.state.run_record import Identity
 
@@ -44,9 +45,9 @@ def connect_source(settings: Settings, stop: threading.Event) -> Api:
     """Returns the source's client, which cannot write. Raises UsageError."""
     if max_connections() < settings.max_concurrent:
         log.warning(
-            "only %d requests to each side at a time, not %d: the limit of open files is low;"
+            "only %s to each side at a time, not %d: the limit of open files is low;"
             " raise it (ulimit -n)",
-            max_connections(),
+            plural(max_connections(), "request"),
             settings.max_concurrent,
         )
     endpoint = Endpoint("source", settings.source_url, settings.source_api_key)

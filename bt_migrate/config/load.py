@@ -331,7 +331,8 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
     path = Path(env_file or ".env")
     is_there = path.exists() and not path.is_dir()
     if env_file and not is_there:
-        raise UsageError(f"--env-file: there is no file {env_file}")
+        problem = f"{env_file} is a folder" if path.is_dir() else f"there is no file {env_file}"
+        raise UsageError(f"--env-file: {problem}")
     from_file: Mapping[str, Optional[str]] = {}
     try:
         if is_there:

@@ -83,6 +83,8 @@ def test_a_named_file_takes_the_place_of_the_one_in_the_folder(
 def test_a_named_file_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="^--env-file: there is no file nowhere.env$"):
         from_process(monkeypatch, {}, env_file="nowhere.env")
+    with pytest.raises(UsageError, match="^--env-file: / is a folder$"):
+        from_process(monkeypatch, {}, env_file="/")
 
 
 def test_a_file_that_is_no_text_is_refused_by_name(
