@@ -19,6 +19,8 @@ from bt_migrate.objects.unknown_fields import unknown_places
 T = TypeVar("T")
 
 LOOK_UP_PAGE = 100
+# A read right after a write may still show the object as it was.
+PAUSES_BEFORE_READS_S = (0.0, 0.5, 1.5)
 # a field that changes nothing of what an object does
 DESCRIPTION = "description"
 # Answers to an object that is complete without the field that the destination does not take.
@@ -174,11 +176,13 @@ def read_back(
     Raises AnswerError if it is as before: the server confirmed a change and did not keep it.
     """
     method, path, sent = request
-    now = written
-    if not resource.below_owner:
-        owner = owner_fields(resource, sent)
-        now = dest.get(path, owner, check=object_with_id(written["id"]))
-    lost = not_kept(resource, (method, sent), existing, now)
+    now, lost = written, not_kept(resource, (method, sent), existing, written)
+    for pause_s in () if resource.below_owner else PAUSES_BEFORE_READS_S:
+        dest.transport.wait(pause_s)
+        now = dest.get(path, owner_fields(resource, sent), check=object_with_id(written["id"]))
+        lost = not_kept(resource, (method, sent), existing, now)
+        if not lost:
+            break
     if lost:
         problem = f"the destination did not keep the change of {', '.join(lost)}; run again"
         raise AnswerError(Route(dest.side, method, path), 200, problem)

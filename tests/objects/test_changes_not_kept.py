@@ -50,3 +50,22 @@ def test_a_change_that_is_confirmed_and_not_kept_is_tried_again(
     w.sandbox.refuse = None
     done = follow(Pair(w.sandbox, w.source, w.dest), done, tmp_path)
     assert (done.code, equal(w)) == (0, True), done.out
+
+
+def test_a_change_that_is_shown_late_is_no_failure(w: World) -> None:
+    w.source.patch("dataset", holder(w, DATASET), {"description": "edited"})
+    (before,) = w.dest.objects("dataset")
+    reads = 0
+
+    def as_before(method: str, path: str, body: bytes) -> Optional[Answer]:
+        nonlocal reads
+        if method != "GET" or path != f"/v1/dataset/{before['id']}":
+            return None
+        if w.dest.objects("dataset")[0].get("description") == before.get("description"):
+            return None
+        reads += 1
+        return Answer(200, json.dumps(before).encode()) if reads == 1 else None
+
+    w.sandbox.refuse = as_before
+    done = sync(w)
+    assert (done.code, reads, equal(w)) == (0, 2, True), done.out
