@@ -72,13 +72,21 @@ def _whole_time(estimate: Mapping[str, Any]) -> str:
     rate = estimate["queries_per_minute"]
     pace = f"at {rate:g} queries a minute" if rate else "unlimited"
     seconds = estimate.get("whole_seconds", 0.0)
-    limited_s = max(queries / STARTER_QUERIES_PER_MINUTE * 60, seconds)
+    limited_s = max(limited_seconds(queries, STARTER_QUERIES_PER_MINUTE), seconds)
     limited = duration_text(limited_s)
     shares = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
     return (
         f"about {duration_text(seconds)} {pace}, {limited} at {STARTER_QUERIES_PER_MINUTE}"
         f" queries a minute (Starter and Pro plans); queries: {shares}"
     )
+
+
+def limited_seconds(queries: int, per_minute: Optional[float]) -> float:
+    """Returns how long queries take of which only so many may start in any minute.
+
+    The first ones start at once, the next ones a minute later.
+    """
+    return 60.0 * ((queries - 1) // per_minute) if queries and per_minute else 0.0
 
 
 def states_text(states: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.measures import limited_seconds
 from bt_migrate.rows.planned_rows import total
 from bt_migrate.rows.planned_states import PlannedStates
 from bt_migrate.rows.prefetch import LARGE_STREAMS_AT_ONCE
@@ -64,11 +65,10 @@ def estimate(
 ) -> Dict[str, Any]:
     """Returns the estimate for the rows of all kinds; adds the seconds to each stream."""
     rate = catalog.source.throttle.queries_per_minute
-    interval_s = 60 / rate if rate else 0.0
     for planned in kinds.values():
         for stream in planned["streams"]:
-            query_s = max(planned["page_seconds"], interval_s)
-            stream["seconds"] = round(stream["queries"] * query_s, 1)
+            pages_s = stream["queries"] * planned["page_seconds"]
+            stream["seconds"] = round(max(pages_s, limited_seconds(stream["queries"], rate)), 1)
     streams = [stream for planned in kinds.values() for stream in planned["streams"]]
     states = _states_of(kinds)
     deletes = {kind: plan["deletes"] for kind, plan in kinds.items()}
@@ -78,7 +78,7 @@ def estimate(
         "queries": (total(streams, "queries") or 0) + _sum(states, deletes, "queries"),
         "verification_queries": sum(plan["verification_queries"] for plan in kinds.values()),
     }
-    copy_s = max(_copy_seconds(catalog, kinds), queries["queries"] * interval_s)
+    copy_s = max(_copy_seconds(catalog, kinds), limited_seconds(queries["queries"], rate))
     compare_s = sum(_compare_seconds(catalog, plan) for plan in kinds.values())
     whole_s = START_S + _objects_seconds(catalog, listed) + copy_s + compare_s
     return {
@@ -101,7 +101,7 @@ def estimate(
         + states["rows"] * STATE_BYTES_OF_ROW,
         "queries_per_minute": rate,
         "seconds": round(copy_s, 1),
-        "whole_seconds": round(max(whole_s, sum(queries.values()) * interval_s), 1),
+        "whole_seconds": round(max(whole_s, limited_seconds(sum(queries.values()), rate)), 1),
         "minutes_at_20_queries_a_minute": round(queries["queries"] / STARTER_QUERIES_PER_MINUTE, 1),
         "how": HOW,
     }
@@ -128,7 +128,9 @@ def _copy_seconds(catalog: Catalog, kinds: Mapping[str, Dict[str, Any]]) -> floa
     request_s = max(catalog.source.throttle.request_s, LEAST_REQUEST_S)
     for plan in kinds.values():
         states = plan["states"]
-        parts.append(states["queries"] * plan["page_seconds"] + states["inserts"] * request_s)
+        # a state has few rows, or is only counted
+        query_s = max(plan["query_seconds"], request_s)
+        parts.append(states["queries"] * query_s + states["inserts"] * request_s)
     rows_s: float = sum(
         ((total(plan["streams"], "rows") or 0) + plan["states"]["rows"])
         * (plan["row_seconds"] + COPY_ROW_S)

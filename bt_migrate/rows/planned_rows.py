@@ -46,10 +46,9 @@ def plan_rows(
 
     `streams`: each has kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes,
     import_bytes, queries, inserts. Rows are None if the server does not count. `states`: those of
-    datasets, see `PlannedStates`. `deletes`: see `PlannedDeletes`. `merges`: see
-    `_merges`. `findings`, `attachments`,
-    `page_seconds`, `row_seconds`: from the first rows, for which `samples` queries were sent.
-    `verification_queries`: to one side.
+    datasets, see `PlannedStates`. `deletes`: see `PlannedDeletes`. `merges`: see `_merges`.
+    `findings`, `attachments`, `page_seconds`, `query_seconds`, `row_seconds`: from the first rows,
+    for which `samples` queries were sent. `verification_queries`: to one side.
     """
     count_objects(catalog, counts, kind_name, objects)
     leave_out_delivered(catalog, counts, kind_name, objects)
@@ -68,6 +67,7 @@ def plan_rows(
         "deletes": asdict(plan_deletes(catalog, kind_name, objects)),
         "findings": sample.findings,
         "page_seconds": round(sample.page_seconds, 3),
+        "query_seconds": round(sample.query_seconds, 3),
         "row_seconds": sample.row_seconds,
         "samples": sample.queries,
         "attachments": round(share * (total(streams, "rows") or 0)),

@@ -61,7 +61,9 @@ class Sample:
     rows: int = 0
     bytes: int = 0
     attachments: int = 0
+    # of the slowest page, and of the fastest one, which stands for a query that reads few rows
     page_seconds: float = 0.0
+    query_seconds: float = 0.0
     cpu_seconds: float = 0.0
     findings: List[Dict[str, Any]] = field(default_factory=list)
     row_bytes: Dict[str, float] = field(default_factory=dict)
@@ -101,7 +103,9 @@ def read_sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, An
             log.info("%s %r: rows were not sampled: %s", kind_name, planned["name"], error)
         else:
             sample.queries += 1
-            sample.page_seconds = max(sample.page_seconds, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            sample.page_seconds = max(sample.page_seconds, seconds)
+            sample.query_seconds = min(sample.query_seconds or seconds, seconds)
             _add_page(sample, encoder, kind_name, planned, answer)
             sample.cpu_seconds += time.thread_time() - started_cpu
         limit = SHORT_SAMPLE_ROWS

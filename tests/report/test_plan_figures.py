@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import pytest
 
-from bt_migrate.report.measures import deletes_text, estimate_text
+from bt_migrate.report.measures import deletes_text, estimate_text, limited_seconds
 from tests.support.orgs import report, runs
 from tests.support.syncs import LOGS, living, row, sync
 
@@ -55,6 +55,16 @@ def test_an_estimate_is_the_same_in_text_json_and_html(tmp_path: Path) -> None:
         assert printed["estimate"] == report(w.root)["estimate"]
 
 
+@pytest.mark.parametrize(
+    ("queries", "per_minute", "seconds"),
+    [(0, 20, 0), (20, 20, 0), (21, 20, 60), (47, 20, 120), (107, 60, 60), (1_000, None, 0)],
+)
+def test_the_first_queries_of_a_limit_start_at_once(
+    queries: int, per_minute: Optional[int], seconds: float
+) -> None:
+    assert limited_seconds(queries, per_minute) == seconds
+
+
 def test_the_figures_of_an_estimate_are_in_its_text() -> None:
     estimate = {
         "rows": 1_234, "uncounted_streams": 2, "bytes": 5_000_000, "processed_bytes": 3_000_000,
@@ -64,7 +74,7 @@ def test_the_figures_of_an_estimate_are_in_its_text() -> None:
     }  # fmt: skip
     assert estimate_text(estimate) == (
         "1,234 rows and 2 streams that the server does not count, 5.0 MB, of which 3.0 MB are new,"
-        " about 7 attachments; 9.0 MB of disk for the run. In all about 90 s unlimited, 3 min at"
+        " about 7 attachments; 9.0 MB of disk for the run. In all about 90 s unlimited, 2 min at"
         " 20 queries a minute (Starter and Pro plans); queries: validation 11, copy 31,"
         " verification 13; 17 inserts"
     )

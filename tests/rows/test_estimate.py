@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
@@ -215,3 +216,30 @@ def test_the_inserts_of_comments_and_of_late_references_are_estimated(
     moved = run(pair.sandbox, tmp_path / "runs")
     assert moved.code == 0, moved.last_words
     assert (estimate["inserts"], sent(pair)[1]) == (8, 8)
+
+
+@pytest.mark.recorded
+def test_the_time_of_earlier_states_is_that_of_queries_with_few_rows(tmp_path: Path) -> None:
+    """The first page of a large dataset takes long, the queries of its states do not."""
+    with recorded_pair() as pair:
+        org = pair.source
+        project = org.create("project", {"name": "Alpha"})["id"]
+        for name, count in (("large", 600), ("small", 3)):
+            dataset = org.create("dataset", {"project_id": project, "name": name})["id"]
+            org.insert("dataset", dataset, [{"id": f"{n:05}", "input": n} for n in range(count)])
+            if name == "small":
+                continue
+            large = dataset.encode()
+            for number in range(6):
+                body = {"dataset_id": dataset, "name": str(number), "xact_id": newest(org, dataset)}
+                org.create("dataset_snapshot", body)
+                org.insert("dataset", dataset, [{"id": "00001", "input": f"edit {number}"}])
+
+        def answer_slowly(method: str, path: str, raw: bytes) -> None:
+            if large in raw and b"select: *" in raw:
+                time.sleep(0.5)
+
+        pair.sandbox.refuse = answer_slowly
+        estimate = told(pair, tmp_path, "--dataset-versions")
+        assert estimate["earlier_states"]["states"] == 6
+        assert estimate["seconds"] < 0.1 * estimate["queries"], estimate
