@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Container, Dict, Iterator, List, Mapping, Sequence
 
+from bt_migrate.api.transactions import xact_of_version
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Unresolved, dotted, paths_matching, rewrite, value_at
-from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resources import AFTER_VERSIONED, BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, writable_fields
+from bt_migrate.objects.pins import resolve_version
 from bt_migrate.objects.prepare import Prepared
 
 
@@ -50,14 +52,36 @@ def _is_unlisted(catalog: Catalog, reference: Unresolved) -> bool:
 def _pins_on(
     catalog: Catalog, resource: Resource, version: Mapping[str, object], ids: Container[str]
 ) -> Iterator[Unresolved]:
-    """Yields the pins on versions of these objects that are not in the destination."""
+    """Yields the pins on versions of these objects that are not in the destination.
+
+    Also on newer versions of objects that this start leaves out: these can still come.
+    """
     for pin in resource.pins:
         for path in paths_matching(version, pin.path):
-            source_id = catalog.targets.pinned(pin, value_at(version, path[:-1]))
-            if not source_id or source_id not in ids:
+            holder, pinned = value_at(version, path[:-1]), value_at(version, path)
+            source_id = catalog.targets.pinned(pin, holder)
+            if not source_id or catalog.versions.dest_version(source_id, pinned) is not None:
                 continue
-            if catalog.versions.dest_version(source_id, value_at(version, path)) is None:
+            if source_id in ids or _is_left_out_and_newer(catalog, pin, holder, pinned):
                 yield Unresolved(dotted(path), pin.to, source_id)
+
+
+def _is_left_out_and_newer(
+    catalog: Catalog, pin: Pin, holder: Mapping[str, object], version: object
+) -> bool:
+    """Whether a pin names a version that comes after those of the destination, of an object that is
+    not selected.
+    """
+    source_id = catalog.targets.pinned(pin, holder) or ""
+    for resource in (BY_NAME[name] for name in pin.to if BY_NAME[name].versioned):
+        source = catalog.lists.source_object(resource, source_id)
+        selects = catalog.settings.selects(resource.name)
+        if source is None or (selects and catalog.lists.is_selected(source["project_id"])):
+            continue
+        if resolve_version(catalog, pin, holder, version) is None:
+            mapped = catalog.versions.mapped(source_id)
+            return bool(mapped) and xact_of_version(version) > max(mapped)
+    return False
 
 
 def reason_to_stop(

@@ -32,7 +32,7 @@ from bt_migrate.objects.decide import (
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
-    drop_known_pins,
+    drop_pin_findings,
     expected_body,
     missing_places,
     not_placeable,
@@ -69,7 +69,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
     prepared = with_versions_there(catalog, resource, item, prepared, existing)
-    drop_known_pins(prepared, existing or {})
+    drop_pin_findings(prepared, {path for path, value in (existing or {}).items() if value})
     action, body = _decided_action(catalog, resource, item, prepared, existing)
     prepared.blocked = catalog.histories.failures.get(item.source["id"], "")
     reason = not_placeable(resource, item.source, body)
@@ -91,6 +91,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
         _check_name(catalog, resource, item, ObjectPlan(item, action, prepared))
     if awaited:
         action = replace(action, verb=WAITING, reason=f"{reason} yet")
+        drop_pin_findings(prepared, {reference.path for reference in awaited})
         prepared.findings += [
             waiting_finding(catalog, resource, item, reference) for reference in awaited
         ]

@@ -380,12 +380,12 @@ def not_taken(resource: Resource, item: PlannedObject, place: Path) -> Dict[str,
     return object_finding(resource, item, "field_not_taken", path=dotted(place))
 
 
-def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
-    """Remove findings about versions that the destination's object has."""
+def drop_pin_findings(prepared: Prepared, paths: Set[str]) -> None:
+    """Remove findings about versions at places where the destination has one, or will have."""
     prepared.findings = [
         record
         for record in prepared.findings
-        if record["kind"] not in PIN_FINDINGS or not existing.get(record["path"])
+        if record["kind"] not in PIN_FINDINGS or record["path"] not in paths
     ]
 
 

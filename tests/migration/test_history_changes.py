@@ -9,7 +9,7 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from tests.migration.test_history import ALL, assert_equal, greet_of, pinned_tools
-from tests.support.following import follow
+from tests.support.following import follow, next_line
 from tests.support.orgs import Pair, findings, run
 from tests.support.pinned import histories, pinned_content, pinned_pair, text
 
@@ -138,3 +138,18 @@ def test_what_refers_to_a_deleted_prompt_names_the_command_that_creates_it_again
         assert histories(pair.dest)["greet"] == histories(pair.source)["greet"]
         assert pinned_tools(pair.dest)["first"] == pinned_tools(pair.source)["first"]
         assert unchanged(pair, root, *ALL)
+
+
+def test_a_newer_version_of_what_is_left_out_is_waited_for(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with pinned_pair() as pair:
+        assert run(pair.sandbox, root, *ALL).code == 0
+        edit(pair)
+        arguments = (*ALL, "--resources", "functions", "--on-conflict", "update")
+        done = run(pair.sandbox, root, *arguments)
+        (waits,) = findings(root, "waits")
+        assert (done.code, waits["name"], findings(root, "version_pin_removed")) == (1, "first", [])
+        assert "--resources" not in next_line(done)
+        done = follow(pair, done, tmp_path)
+        assert done.code == 0, done.out
+        assert_equal(pair)
