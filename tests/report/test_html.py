@@ -150,6 +150,34 @@ def test_ten_thousand_objects_open_in_two_seconds(tmp_path: Path) -> None:
     assert seconds[1] - seconds[0] < OPENS_S
 
 
+def test_a_printed_page_cuts_no_column(tmp_path: Path) -> None:
+    finding = {
+        "kind": "user_without_counterpart", "severity": "action", "about": "lacks a user",
+        "next": "invite the user, or add --invite-users, then run the same command again",
+        "resource": "project_automations", "name": "Every morning", "project": "Support",
+        "path": "config.action.user_id", "count": 3,
+        "detail": "left.the.company@acme.example is not a member of the counterpart everywhere",
+    }  # fmt: skip
+    page = page_html(RunWith(tmp_path, ["a"]), report_with(findings=[finding]), NO_URLS)
+    # Of a word that the edge cuts, only the part on the page is text.
+    words = printed(page.replace("<style>", "<style>@page { size: A4; }"), tmp_path).split()
+    assert {"member", "counterpart", "everywhere"} <= set(words), words
+
+
+def printed(page: str, folder: Path) -> str:
+    """Returns the text of the page as Chromium prints it."""
+    if CHROMIUM is None or shutil.which("pdftotext") is None:
+        pytest.skip("needs chromium and pdftotext")
+    path = folder / "report.html"
+    path.write_text(page, encoding="ascii")
+    options = [option for option in HEADLESS if option != "--dump-dom"]
+    places = [f"--print-to-pdf={folder / 'page.pdf'}", f"--user-data-dir={folder / 'profile'}"]
+    command = [str(CHROMIUM), *options, *places, path.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=TIME_LIMIT_S, check=True)
+    text = ["pdftotext", str(folder / "page.pdf"), "-"]
+    return subprocess.run(text, capture_output=True, text=True, check=True).stdout
+
+
 def test_links_lead_to_the_user_interface(tmp_path: Path) -> None:
     urls = {"source": "https://app.example", "destination": "https://other.example/"}
     place = {"resource": "prompts", "project": "Support", "id": "id-0", "name": "a"}
