@@ -1,7 +1,8 @@
 """Standard output and error that cannot end a program and cannot disturb a terminal.
 
 A character that the encoding lacks, or that would control a terminal, is escaped. When a stream
-fails (closed pipe, full disk), later output to it is dropped, and the program continues.
+fails (closed pipe, full disk), later output to it is dropped, and the program continues. Programs
+have the names that they have in this installation.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import termios
 from typing import Any, ContextManager, Iterator, Optional, TextIO
 
 from bt_migrate.cli.pinned import Pinned, terminal_size
+from bt_migrate.cli.program_names import program_prefix, with_prefix
 from bt_migrate.errors import EXIT_OK, EXIT_STOPPED
 from bt_migrate.report.display import escaped, wrapped
 
@@ -32,9 +34,11 @@ class SafeStream:
         self.raw = stream
         self.pinned = pinned
         self.error: Optional[OSError] = None
+        self._prefix = program_prefix(sys.argv[0])
 
     def write(self, text: str) -> int:
         if self.error is None:
+            text = with_prefix(self._prefix, text)
             with self._failures(), above_pinned(self):
                 self.raw.write(_safe(text, self.raw.encoding or "utf-8"))
                 if self.pinned is not None:

@@ -22,6 +22,7 @@ from bt_migrate.cli.connect import identity_of
 from bt_migrate.cli.invitations import agree_to_invite
 from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.operate import Operator
+from bt_migrate.cli.program_names import program_prefix
 from bt_migrate.cli.results import (
     RunsOfStart,
     refuse_losses,
@@ -334,13 +335,6 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
     if terminal is not None and terminal.can_pin:
         terminal.line("Ctrl-C stops it at any time; the same command continues")
     return session
-
-
-def program_prefix(program: str) -> str:
-    """Returns what the names of the programs begin with in this installation."""
-    has_checkout = (Path(__file__).resolve().parents[2] / "bin" / "migrate-all").is_file()
-    is_installed = Path(program).name.startswith("bt-") or not has_checkout
-    return "bt-" if is_installed else "bin/"
 
 
 def _close_session(start: Start, run: RunDirectory, session: Session, began: float) -> None:
