@@ -25,6 +25,7 @@ from bt_migrate.objects.decide import (
     UPDATE,
     Action,
     NaturalKey,
+    differing,
     fingerprint,
     natural_key,
     plan_object,
@@ -165,12 +166,30 @@ def is_incomplete(
         return True
     incomplete_id = catalog.earlier.incomplete(resource.name, source_id)
     if incomplete_id is not None and incomplete_id == action.dest_id:
-        return True
+        return not was_changed(catalog, resource, source_id, action.body, action.existing)
     lacks = source_id in item.states.left_out or catalog.earlier.left_out(resource.name, source_id)
     if not lacks and not _was_deferred(item):
         return False
     before = catalog.earlier.fingerprints(resource, source_id)
     return before == fingerprints_of(resource, item.source, action.existing)
+
+
+def was_changed(
+    catalog: Catalog,
+    resource: Resource,
+    source_id: str,
+    desired: Mapping[str, Any],
+    existing: Mapping[str, Any],
+) -> bool:
+    """Whether somebody changed the object since this tool last wrote it, so that completing it
+    would overwrite that.
+
+    A process that was killed between PUT and PATCH left what only PATCH takes.
+    """
+    if set(differing(resource, desired, existing)).issubset(resource.patch_only):
+        return False
+    before = catalog.earlier.fingerprints(resource, source_id)
+    return before is not None and before[1] != fingerprint(resource, existing)
 
 
 def _was_deferred(item: PlannedObject) -> bool:

@@ -30,14 +30,13 @@ from bt_migrate.objects.decide import (
     Action,
     differing,
     display_name,
-    fingerprint,
     owner_fields,
     plan_object,
     second_pass_body,
 )
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.paths import object_path
-from bt_migrate.objects.plan import can_be_made_by_hand, counterpart_id
+from bt_migrate.objects.plan import can_be_made_by_hand, counterpart_id, was_changed
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
@@ -206,36 +205,17 @@ def _complete(
     # object with a reason was updated because it had other content; it is compared and decided
     # again, as one that was found.
     ours = entry.outcome in (CREATED, UPDATED) and not entry.reason
-    if not (left_open or ours) or _was_changed(catalog, resource, item, existing, prepared):
+    body = expected_body(catalog, resource, prepared, existing)
+    if not (left_open or ours) or was_changed(catalog, resource, source_id, body, existing):
         _decide_again(catalog, resource, item, existing, prepared)
         return
-    if left_open and entry.outcome != CREATED:
-        body = expected_body(catalog, resource, prepared, existing)
-        if second_pass_body(resource, body, existing)[1]:
-            # Recorded as updated, for this run's undo: the run that created the object has it as
-            # created.
-            updated = ObjectOutcome(entry.name, UPDATED, dest_id=dest_id)
-            item.states.record(source_id, updated)
+    is_of_earlier_run = left_open and entry.outcome != CREATED
+    if is_of_earlier_run and second_pass_body(resource, body, existing)[1]:
+        # Recorded as updated, for this run's undo: the run that created the object has it as
+        # created.
+        updated = ObjectOutcome(entry.name, UPDATED, dest_id=dest_id)
+        item.states.record(source_id, updated)
     _add_references(catalog, resource, item, existing, prepared)
-
-
-def _was_changed(
-    catalog: Catalog,
-    resource: Resource,
-    item: PlannedObject,
-    existing: Dict[str, Any],
-    prepared: Prepared,
-) -> bool:
-    """Whether somebody changed the object since this tool last wrote it, so that completing it
-    would overwrite that.
-
-    A process that was killed between PUT and PATCH left what only PATCH takes.
-    """
-    desired = expected_body(catalog, resource, prepared, existing)
-    if set(differing(resource, desired, existing)).issubset(resource.patch_only):
-        return False
-    before = catalog.earlier.fingerprints(resource, item.source["id"])
-    return before is not None and before[1] != fingerprint(resource, existing)
 
 
 def _get(

@@ -43,3 +43,16 @@ def test_what_somebody_renamed_after_a_kill_is_not_created_again(kind: str, tmp_
         codes = [run(pair.sandbox, root, "--verify").code for _ in range(2)]
         after = [obj["name"] for obj in pair.dest.objects(kind)]
         assert (codes, after, len(runs(root))) == ([1, 1], before, 2)
+
+
+def test_a_rename_after_a_kill_is_kept_by_a_new_run(tmp_path: Path) -> None:
+    """The killed run left the project to be completed once its user can be resolved."""
+    root = tmp_path / "runs"
+    with tiny_pair() as pair:
+        at = AtRequest(1, "before", signal.SIGKILL, lambda _, path: path == "/v1/dataset")
+        assert run_with(pair, root, at).code == -signal.SIGKILL
+        project = pair.dest.objects("project")[0]["id"]
+        pair.dest.patch("project", project, {"name": "by a person"})
+        end = run(pair.sandbox, root, "--new-run")
+        names = {obj["id"]: obj["name"] for obj in pair.dest.objects("project")}
+        assert (end.code, names[project], len(names)) == (1, "by a person", 2), end.out
