@@ -421,10 +421,9 @@ def waiting_finding(
     first.
     """
     facts = {"path": reference.path, "ref": reference.id, "detail": " or ".join(reference.to)}
+    facts["fingerprint"] = print_of_all([f"{reference.path} {reference.id}"])
     if catalog.settings.dry_run:
         facts["severity"] = ACTION
-    else:  # a person may accept that
-        facts["fingerprint"] = print_of_all([f"{reference.path} {reference.id}"])
     return object_finding(resource, item, "waits", **facts, next=next_of_waiting(reference.to))
 
 
