@@ -35,7 +35,7 @@ from bt_migrate.shards.parts import (
 from bt_migrate.state.files import cannot_write
 from bt_migrate.state.find_run import ALL_PHASES, MAX_RUNS_OF_A_SECOND, create_run
 from bt_migrate.state.join_stores import join_stores
-from bt_migrate.state.live_counts import LiveCounts
+from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, runs_in
 from bt_migrate.state.run_files import RUN_FILE, STATE_ENDING
@@ -98,15 +98,14 @@ def _build(
     try:
         shutil.rmtree(building, ignore_errors=True)
         new = create_run(building, identity, ALL_PHASES)
-        for run in sorted(runs, key=lambda run: run.record.created):
-            _join_objects(new, run)
-        rows = {
-            name: sum(part.state.counts["fetched"] for part in streams[name]) for name in streams
-        }
-        with live.working("rows joined", sum(rows.values())) as task:
-            for name, parts in streams.items():
-                _join_stream(new, parts)
-                task.step(rows[name])
+        with live.working("runs joined", len(runs)) as task:
+            for run in sorted(runs, key=lambda run: run.record.created):
+                _join_objects(new, run)
+                task.step()
+        rows = sum(part.state.counts["fetched"] for parts in streams.values() for part in parts)
+        with live.working("rows joined", rows) as task:
+            for parts in streams.values():
+                _join_stream(new, parts, task)
         stores = [run.path / ATTACHMENTS_FILE for run in runs]
         join_stores(new.path / ATTACHMENTS_FILE, [path for path in stores if path.exists()])
         _add_facts(new.record, runs, shards)
@@ -257,13 +256,15 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
 # -- rows
 
 
-def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
+def _join_stream(new: RunDirectory, parts: Sequence[RunPart], task: Task) -> None:
     """Write one checkpoint with the key ranges of all parts and of missing shards."""
     states = [part.state for part in parts]
     joined = _joined_state(new, states, list(_missing_ranges(parts)))
     joined.save()
-    stores = [state.seen_path for state in states]
-    join_stores(joined.seen_path, [store for store in stores if store.exists()])
+    rows = {state.seen_path: state.counts["fetched"] for state in states}
+    stores = [store for store in rows if store.exists()]
+    join_stores(joined.seen_path, stores, lambda store: task.step(rows.pop(store)))
+    task.step(sum(rows.values()))
     target = joined.refused_path
     for refused in (state.refused_path for state in states):
         if refused.exists():

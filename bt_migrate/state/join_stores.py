@@ -7,14 +7,16 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from bt_migrate.state.seen_schema import SCHEMA, columns_of, upgrade
 from bt_migrate.state.sqlite import sqlite_errors
 
 
-def join_stores(into: Path, stores: Sequence[Path]) -> None:
-    """Create one file with the records of all of these.
+def join_stores(
+    into: Path, stores: Sequence[Path], note_joined: Callable[[Path], None] = lambda store: None
+) -> None:
+    """Create one file with the records of all of these; `note_joined` after each.
 
     The stores are not changed: copies are read, with the write-ahead log that a killed process
     left. The result is not flushed to disk, since nothing refers to it yet.
@@ -22,15 +24,17 @@ def join_stores(into: Path, stores: Sequence[Path]) -> None:
     part = into.with_name(into.name + ".part")
     for number, store in enumerate(stores):
         with sqlite_errors(store):
-            _copy_store(store, part if number else into)
+            copy_store(store, part if number else into)
             _upgrade_file(part if number else into)
             if number:
                 _append_store(into, part)
                 for path in into.parent.glob(part.name + "*"):
                     path.unlink()
+        note_joined(store)
 
 
-def _copy_store(store: Path, target: Path) -> None:
+def copy_store(store: Path, target: Path) -> None:
+    """Copy a file, if it exists, with the write-ahead log that a killed process left."""
     for ending in ("", "-wal"):
         if Path(f"{store}{ending}").exists():
             shutil.copyfile(f"{store}{ending}", f"{target}{ending}")

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
 import threading
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Union
@@ -19,6 +18,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, 
 from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.state.files import cannot_write
 from bt_migrate.state.folder_names import folder_name, id_file_name, storable
+from bt_migrate.state.join_stores import copy_store
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates
@@ -214,9 +214,7 @@ class RunDirectory:
         if self.planned_from is None:
             return
         lent = self.planned_from / state.seen_path.relative_to(self.path)
-        for ending in ("", "-wal"):  # a killed process leaves the second file
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(f"{lent}{ending}", f"{state.seen_path}{ending}")
+        copy_store(lent, state.seen_path)
 
     def return_seen(self, state: StreamState) -> None:
         """Delete what `lend_seen` copied, after it was closed: it can be large."""
