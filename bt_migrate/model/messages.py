@@ -139,6 +139,11 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             f"make room and {SAME_COMMAND}; if it is damaged, use `--new-run`",
         ),
         Message(
+            "this user cannot read it",
+            "a run in the folder of runs belongs to another user",
+            "run as that user, or name another `--state-dir`",
+        ),
+        Message(
             "cannot hold an attachment (…)",
             "the folder for temporary files is full",
             "make room or set `TMPDIR`",

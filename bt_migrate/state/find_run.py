@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +24,7 @@ from bt_migrate.state.run_directory import (
     runs_in,
     window_of,
 )
-from bt_migrate.state.run_files import ABSENT_ENDING, RUN_FILE, STATE_ENDING
+from bt_migrate.state.run_files import ABSENT_ENDING, RUN_FILE, RUN_NAME, STATE_ENDING
 from bt_migrate.state.run_record import Identity, RunRecord, write_run
 
 log = logging.getLogger("bt_migrate.state")
@@ -34,8 +33,6 @@ ALL_PHASES = "migrate-all"
 VERIFY = "verify"
 # Starts within one second, each of which has a directory of its own.
 MAX_RUNS_OF_A_SECOND = 1000
-# The form of a run's name, see `make_run_folder`.
-RUN_NAME = re.compile(r"20\d{6}_\d{6}(_\d+)?$", re.ASCII)
 # What a plan of a sync takes over from the run that the sync continues.
 PLANNED_FROM = (
     "phases_done",

@@ -27,6 +27,7 @@ from bt_migrate.state.run_files import (
     LOGS_STATE_FILE,
     ORGANIZATION_FOLDER,
     RUN_FILE,
+    RUN_NAME,
     STATE_ENDING,
 )
 from bt_migrate.state.run_record import Identity, RunRecord, read_run, write_run
@@ -357,7 +358,16 @@ def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:
 
 
 def run_paths_in(root: Path) -> List[Path]:
-    """The directories of the runs of a folder, newest first."""
+    """The directories of the runs of a folder, newest first.
+
+    Raises StateError for one that this user cannot enter: it may be the run to continue.
+    """
     if not root.is_dir():
         return []
+    for path in root.iterdir():
+        if RUN_NAME.match(path.name) and not os.access(path, os.X_OK):
+            raise StateError(
+                f"{path}: this user cannot read it; run as the user who owns it, or name another"
+                " --state-dir"
+            )
     return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+# The form of a run's name, see `make_run_folder`. A person may name a folder otherwise.
+RUN_NAME = re.compile(r"20\d{6}_\d{6}(_\d+)?$", re.ASCII)
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
 STATUS_FILE = "status.json"  # what the running process reports of itself

@@ -14,7 +14,7 @@ import pytest
 import bt_migrate.state.find_run as find_run_module
 from bt_migrate.errors import StateError, UsageError
 from bt_migrate.state.find_run import find_run, make_run_folder
-from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, runs_in
+from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, run_at, runs_in
 from bt_migrate.state.run_files import RUN_FILE
 from tests.support.run_state import ALL, finish, found, identity, settings_for
 
@@ -41,6 +41,16 @@ def test_two_processes_that_start_at_once_get_one_run(root: Path) -> None:
         os.close(fd)
         paths = {start.result().path for start in starts}
     assert (created, len(paths), len(list(runs_in(root)))) == (set(), 1, 1)
+
+
+def test_a_run_that_this_user_cannot_read_is_not_taken_for_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = found(root).path
+    monkeypatch.setattr(os, "access", lambda place, _: place != path)  # tests may run as root
+    for search in (lambda: found(root), lambda: list(runs_in(root)), lambda: run_at(root)):
+        with pytest.raises(StateError, match=f"^{path}: this user cannot read it; run as"):
+            search()
 
 
 def test_a_finished_run_is_followed_by_a_new_one(root: Path) -> None:
