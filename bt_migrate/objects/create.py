@@ -58,7 +58,9 @@ def create_object(
     is_ours = may_be_ours and is_since
     if is_ours:
         exact_s = exact_seconds(dest_object) if created_s else 0.0
-        catalog.creation_clock.note(exact_s, received_s)
+        is_now = exact_s >= catalog.dest.clock.earliest_s() - GATEWAY_SLACK_S
+        if catalog.creation_clock.is_running(exact_s) or is_now:
+            catalog.creation_clock.note(exact_s, received_s)
     elif not is_since:
         catalog.creation_clock.forget()
     return Created(dest_object, is_ours, in_doubt=may_be_ours and not (is_since or is_exact))

@@ -36,6 +36,13 @@ class CreationClock:
         self._lock = threading.Lock()
         # how far the clock is ahead of the local one, at least; None until an object has shown it
         self._ahead_s: Optional[float] = None
+        self._last_date_s = 0.0
+
+    def is_running(self, created_s: float) -> bool:
+        """Whether the last date was another one: a server may write one date into all objects."""
+        with self._lock:
+            last_s, self._last_date_s = self._last_date_s, created_s
+        return last_s not in (0.0, created_s)
 
     def note(self, created_s: float, received_s: float) -> None:
         """Use the date of a created object that was received at the local time `received_s`."""

@@ -64,6 +64,11 @@ def test_the_creation_clock_is_learned_from_the_dates_of_created_objects() -> No
     assert clock.least_s(2000.0) is None
 
 
+def test_a_clock_runs_once_two_dates_in_succession_differ() -> None:
+    clock = CreationClock()
+    assert [clock.is_running(date) for date in (5.5, 5.5, 6.5, 6.5)] == [False, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("created", "expected"),
     [

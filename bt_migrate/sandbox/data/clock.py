@@ -29,8 +29,8 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        # the hosted service writes milliseconds; a test may change it
-        self.whole_seconds = False
+        # for strftime; "" for milliseconds, as the hosted service writes; a test may change it
+        self.date_format = ""
         self._lock = threading.Lock()
         self._last = 0
         self._last_past = 0
@@ -47,9 +47,9 @@ class Clock:
     def timestamp(self) -> str:
         """Now as the API writes it: UTC, milliseconds, Z."""
         whole, rest = divmod(self.seconds(), 1)
+        if self.date_format:
+            return time.strftime(self.date_format, time.gmtime(whole))
         second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-        if self.whole_seconds:
-            return f"{second}Z"
         return f"{second}.{int(rest * 1000):03}Z"
 
     def next_moment(self, at: Optional[int] = None) -> int:
