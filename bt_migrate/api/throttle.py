@@ -394,10 +394,8 @@ class Throttle:
     def refusal_text(self, route: str, most: int) -> str:
         """Returns `limit_text`, and after some 429s in a row how many stop the run."""
         count = self.refusals_in_a_row(route)
-        repeated = (
-            f"{count} times in a row; stops after {most}" if count >= REPORTED_REFUSALS else ""
-        )
-        return "; ".join(filter(None, [self.limit_text, repeated]))
+        in_a_row = f"{count} times in a row; stops after {most}"
+        return "; ".join(filter(None, [self.limit_text, in_a_row * (count >= REPORTED_REFUSALS)]))
 
     def answered(self, *, query: bool, started_s: float, route: str = "") -> None:
         """Notes an answer that was no 429, to a request that was sent then."""
