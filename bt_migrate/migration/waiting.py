@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Iterator, Set
 
-from bt_migrate.errors import LockedError
+from bt_migrate.errors import LockedError, StateError
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.late_owned import (
     create_that_wait,
@@ -45,9 +45,10 @@ def finish_waiting(migration: Migration, *, last: bool = False) -> None:
     for run in _earlier_waiting(migration):
         try:
             with run:
-                _finish_run(migration, run, last=last)
-                run.record.waiting = _waits(run)
-                run.save()
+                if _is_readable(run):
+                    _finish_run(migration, run, last=last)
+                    run.record.waiting = _waits(run)
+                    run.save()
         except LockedError:
             log.info(
                 "run %s is in use; the process that uses it completes its references", run.path
@@ -94,6 +95,16 @@ def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
             and run.path != migration.run.path
         ):
             yield run
+
+
+def _is_readable(run: RunDirectory) -> bool:
+    try:
+        run.all_objects()
+        list(run.all_streams())
+    except StateError as error:
+        log.warning("skipped: %s", error)
+        return False
+    return True
 
 
 def _waits(run: RunDirectory) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
+from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.version_mapping import VersionMapping, read_version_mapping
 from bt_migrate.state.object_file import Intention
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, readable_runs_in
+
+log = logging.getLogger("bt_migrate.objects")
 
 
 @dataclass
@@ -179,7 +183,7 @@ class EarlierRuns:
                 self._begun = defaultdict(set)
                 for run in readable_runs_in(self.run.path.parent):
                     if run.same_pair(self.run.record, dry_run=False) and not run.record.undone:
-                        for states in run.all_objects():
+                        for states in _objects_of(run):
                             for begun_id, digests in states.begun_versions.items():
                                 self._begun[states.resource, begun_id].update(digests)
             return self._begun[resource_name, source_id]
@@ -204,7 +208,7 @@ class EarlierRuns:
                 self._dest_ids = defaultdict(dict)
                 for run in reversed(list(readable_runs_in(self.run.path.parent))):
                     if run.same_pair(self.run.record, dry_run=False) and not run.record.undone:
-                        for states in run.all_objects():
+                        for states in _objects_of(run):
                             self._dest_ids[states.resource].update(states.id_mapping())
             return self._dest_ids[resource_name].get(source_id)
 
@@ -265,12 +269,21 @@ class EarlierRuns:
             if not earlier.record.may_wait or is_same:
                 continue
             if earlier.same_pair(self.run.record, dry_run=False):
-                yield from earlier.all_objects()
+                yield from _objects_of(earlier)
+
+
+def _objects_of(run: RunDirectory) -> List[ObjectStates]:
+    """Returns what a run recorded of objects; nothing, with a warning, if it is damaged."""
+    try:
+        return run.all_objects()
+    except StateError as error:
+        log.warning("skipped: %s", error)
+        return []
 
 
 def _add_created(created: Dict[str, Set[str]], run: RunDirectory) -> None:
     """Add the destination ids, by resource, of the objects that a run created."""
-    for states in run.all_objects():
+    for states in _objects_of(run):
         for entry in states.over_all_rounds().values():
             if entry.outcome == CREATED:
                 created[states.resource].add(entry.dest_id)
