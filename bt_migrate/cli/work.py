@@ -300,6 +300,7 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
     """Record this start in run.json. Returns its record."""
     end_killed_session(run, start.dest.clock.earliest_s() - time.time())
     run.moves = not start.judges
+    run.record.waiting = run.record.waiting or run.moves  # its end says whether that is so
     if settings.since_last:
         start_sync_round(settings, start.source, run, start.steps)
     session = Session(

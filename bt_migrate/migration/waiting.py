@@ -90,7 +90,7 @@ def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
     """Returns earlier runs for the same two organizations with references that wait."""
     for run in readable_runs_in(migration.run.path.parent):
         if (
-            run.record.may_wait
+            run.record.waiting
             and run.same_pair(migration.run.record)
             and run.path != migration.run.path
         ):

@@ -266,7 +266,7 @@ class EarlierRuns:
         """Returns the states of earlier runs for these organizations in which something waits."""
         for earlier in readable_runs_in(self.run.path.parent):
             is_same = earlier.path == self.run.path
-            if not earlier.record.may_wait or is_same:
+            if not earlier.record.waiting or is_same:
                 continue
             if earlier.same_pair(self.run.record, dry_run=False):
                 yield from _objects_of(earlier)

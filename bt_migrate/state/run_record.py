@@ -75,7 +75,8 @@ class RunRecord(Identity):
     reads_groups: List[str] = field(default_factory=list)  # sides that read several objects at once
     facets: List[ShownFacets] = field(default_factory=list)
     wrote: bool = False  # whether a write to the destination was begun
-    waiting: bool = False  # whether references wait for objects
+    # whether references wait for objects, or a start that moves objects has not come to its end
+    waiting: bool = False
     # resource -> patterns of fields that the data plane of the destination does not know, and of
     # those that it has known since
     fields_not_taken: Dict[str, List[str]] = field(default_factory=dict)
@@ -107,12 +108,6 @@ class RunRecord(Identity):
     undone: Optional[Dict[str, Any]] = None
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
     copy_of: str = ""  # the run that could not be written, of which this is a copy
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether references wait, or the last process was killed before it recorded that."""
-        is_killed = bool(self.sessions) and self.sessions[-1].ended is None
-        return self.waiting or (is_killed and not self.undone)
 
 
 # -- parts of the record that are kept as JSON: the fields on which the program relies

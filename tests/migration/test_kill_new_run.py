@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bt_migrate.errors import EXIT_INTERRUPTED
 from tests.support.compare_orgs import differences
 from tests.support.orgs import AtRequest, run, run_with, runs, tiny_pair
 
@@ -15,16 +16,15 @@ from tests.support.orgs import AtRequest, run, run_with, runs, tiny_pair
     ("number", "moment", "path"),
     [(1, "before", "/v1/experiment"), (1, "after", "/v1/function"), (3, "after", "/v1/function")],
 )
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_a_new_run_adds_references_that_a_killed_run_left_out(
-    number: int, moment: str, path: str, tmp_path: Path
+    number: int, moment: str, path: str, sent: signal.Signals, tmp_path: Path
 ) -> None:
-    """Functions use each other, and one names an experiment; the killed run recorded no end."""
+    """Functions use each other, and one names an experiment; the first start had no regular end."""
     root = tmp_path / "runs"
     with tiny_pair() as pair:
-        at = AtRequest(
-            number, moment, signal.SIGKILL, lambda verb, to: (verb, to) == ("POST", path)
-        )
-        assert run_with(pair, root, at).code == -signal.SIGKILL
+        at = AtRequest(number, moment, sent, lambda verb, to: (verb, to) == ("POST", path))
+        assert run_with(pair, root, at).code in (-sent, EXIT_INTERRUPTED)
         end = run(pair.sandbox, root, "--new-run")
         assert (end.code, differences(pair)) == (0, []), end.out
 
