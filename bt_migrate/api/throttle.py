@@ -469,32 +469,3 @@ class Throttle:
             most = window.seconds
             least = most / window.number
         return min(most, least * 2.0 ** min(times - 1, 16))
-
-
-class ConcurrencyLimit:
-    """Places for requests in flight: `with` waits for a free one. `limit` may change any time."""
-
-    def __init__(self, limit: int) -> None:
-        self._changed = threading.Condition()
-        self._limit = limit
-        self.taken = 0
-
-    @property
-    def limit(self) -> int:
-        return self._limit
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        with self._changed:
-            self._limit = limit
-            self._changed.notify_all()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self.taken < self._limit)
-            self.taken += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self.taken -= 1
-            self._changed.notify()

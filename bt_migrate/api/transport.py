@@ -19,6 +19,7 @@ import requests
 from urllib3.exceptions import LocationValueError, MaxRetryError
 
 from bt_migrate.api.btql import rate_in
+from bt_migrate.api.concurrency import ConcurrencyLimit
 from bt_migrate.api.connections import TIMEOUT_S, BearerAuth, Connections
 from bt_migrate.api.http import (
     address_problem,
@@ -33,7 +34,7 @@ from bt_migrate.api.jitter import jittered
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.request import Answer, Endpoint, Json, Limits, Request, Tries
 from bt_migrate.api.server_clock import ServerClock
-from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
+from bt_migrate.api.throttle import MAX_BACKOFF_S, Refused, Throttle
 from bt_migrate.errors import (
     AnswerError,
     ApiError,

@@ -52,7 +52,7 @@ AFTER_CURE = "after what is said above; also overwrites objects of these kinds t
 CREATES_AGAIN = (
     "creates again what was deleted there and is needed; overwrites objects of these kinds"
 )
-REFUSED_AGAIN = "was refused twice: accepts it, after a look; or fix the cause, then run again"
+REFUSED_AGAIN = "did not arrive twice: accepts that, after a look; or fix the cause and run again"
 ONCE_WRITABLE = "not before its folder can be written"
 CONFLICT_WORD = "--on-conflict fail"
 INVITATIONS = ("--invite-users", "--send-invites")

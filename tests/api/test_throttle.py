@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
+from bt_migrate.api.concurrency import ConcurrencyLimit
 from bt_migrate.api.jitter import jittered
-from bt_migrate.api.throttle import ConcurrencyLimit, Refused, Throttle
+from bt_migrate.api.throttle import Refused, Throttle
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.orgs import most_in_flight
 from tests.support.row_runs import READ, WRITE, World, small_rows, world
@@ -254,6 +255,25 @@ def test_a_429_is_waited_for_in_full_at_any_pace() -> None:
     throttle.steer(paused=True, requests_per_second=1.0)
     throttle.refused(Refused(30.0, None, 1), 1.0)
     assert throttle.wait_s(query=False) > 29
+
+
+def test_who_waits_for_a_place_gets_it_before_a_thread_that_comes_back() -> None:
+    places, order = ConcurrencyLimit(1), []
+
+    def ask_once() -> None:
+        with places:
+            order.append("one that waits")
+
+    asking = threading.Thread(target=ask_once)
+    with places:
+        asking.start()
+        end = time.monotonic() + 20
+        while not places.waiting and time.monotonic() < end:
+            time.sleep(0.001)
+    with places:
+        order.append("one that comes back")
+    asking.join(20)
+    assert (order, places.taken) == (["one that waits", "one that comes back"], 0)
 
 
 def test_the_concurrency_limit_can_change_while_requests_are_in_flight() -> None:

@@ -49,7 +49,7 @@ class Seen:
         self.lines = status_lines(self.status, instant("2026-01-15T12:00:00Z"))
 
 
-def program(pair: Pair, name: str, *arguments: str, at: AtRequest) -> None:
+def program(pair: Pair, name: str, *arguments: str, at: Callable[..., Any]) -> None:
     pair.sandbox.on_request = at
     try:
         command = [sys.executable, "-m", f"bt_migrate.phases.{name}", *arguments]
@@ -93,9 +93,13 @@ def test_a_move_without_rows_shows_the_objects_that_it_creates_and_counts(
     unit: str, at: int, path: str, pair: Pair, tmp_path: Path
 ) -> None:
     seen = Seen(lambda: runs(tmp_path)[-1], unit)
-    held = AtRequest(at, "before", seen, lambda method, asked: (method, asked) == ("POST", path))
+    # The earlier versions of functions are counted at the same time: either query may be the first.
+    held = [
+        AtRequest(number, "before", seen, lambda method, asked: (method, asked) == ("POST", path))
+        for number in (at, at + 1)
+    ]
     arguments = ("--no-rows", "--state-dir", str(tmp_path))
-    program(pair, "migrate_all", *arguments, at=held)
+    program(pair, "migrate_all", *arguments, at=lambda *request: [one(*request) for one in held])
     assert seen.status["work"]["total"] == {"experiments": 3, "objects counted": 7}[unit]
     assert seen.status["phase"] == {"experiments": "migrate-experiments"}.get(unit, "validate")
 
@@ -130,4 +134,6 @@ def test_a_plan_of_shards_shows_the_lists_it_reads_and_the_objects_of_both_sides
     seen = Seen(lambda: runs(next(tmp_path.glob("bt_migrate_*")))[-1], unit)
     held = AtRequest(at, "before", seen, lambda _, asked: asked.startswith(path))
     program(pair, "plan_shards", "--shards", "2", "--state-dir", str(root), at=held)
-    assert seen.status["work"]["total"] == {"lists read": None, "objects counted": 2 * 2}[unit]
+    total = seen.status["work"]["total"]
+    # the second side may be about to begin, or have begun
+    assert (total is None) if unit == "lists read" else (total in (3, 4)), total

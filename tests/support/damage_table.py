@@ -345,11 +345,11 @@ DAMAGES: List[Damage] = [
         "url",
     ),
     patched(
-        "agent int for float",
+        "agent text for a number",
         "agent",
         "agent",
         "agents",
-        lambda *_: {"metadata": {"k": 1}},
+        lambda *_: {"metadata": {"k": "1"}},
         "metadata.k",
     ),
     patched(
