@@ -6,8 +6,9 @@ import gc
 import os
 import signal
 import tempfile
+from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, Dict, Iterator
 
 import pytest
 
@@ -52,9 +53,16 @@ def _inherit_no_ignored_signals() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    run: Dict[str, int] = defaultdict(int)  # test -> variants of it that run
     for item in items:
-        if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="runs with --long"))
+        if not config.getoption("--long"):
+            is_long = item.get_closest_marker("long")
+            few = item.get_closest_marker("variants")
+            test = item.nodeid.partition("[")[0]
+            if is_long or (few and run[test] >= few.args[0]):
+                item.add_marker(pytest.mark.skip(reason="runs with --long"))
+            else:
+                run[test] += 1
         if item.get_closest_marker("recorded") and config.getoption("--older"):
             item.add_marker(pytest.mark.skip(reason="about the behaviour as recorded"))
 

@@ -394,6 +394,7 @@ FAILS = """def test_a_fault() -> None:
     ],
     ids=["fails once", "fails"],
 )
+@pytest.mark.variants(1)
 def test_failed_tests_run_alone_once_more_and_decide(
     checkout: Path, text: str, code: int, last_words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

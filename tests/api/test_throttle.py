@@ -339,6 +339,7 @@ LONG = pytest.mark.long
         pytest.param(False, "4", marks=LONG),
     ],
 )
+@pytest.mark.variants(1)
 def test_a_rate_limit_is_hit_once_and_kept_from_then_on(
     told: bool, streams: str, tmp_path: Path
 ) -> None:
@@ -385,6 +386,7 @@ def test_a_rate_that_is_given_paces_a_run_of_more_queries_than_a_minute_allows(
     ],
     ids=["header", "header and rate", "rate", "neither"],
 )
+@pytest.mark.variants(1)
 def test_a_429_of_any_form_is_waited_for_and_costs_no_row(details: dict, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         fill(w, 400)
@@ -406,6 +408,7 @@ def started_in(w: World, org_name: str, begin: float, end: float) -> int:
 @pytest.mark.parametrize(
     ("slow", "path", "other"), [(READ, "/btql", WRITE), (WRITE, "insert$|^/logs3$", READ)]
 )
+@pytest.mark.variants(1)
 def test_a_429_of_one_organization_keeps_only_that_one_waiting(
     slow: str, path: str, other: str, tmp_path: Path
 ) -> None:
@@ -484,6 +487,7 @@ def test_no_more_requests_are_in_flight_at_the_api_than_allowed_whatever_is_goin
 
 
 @pytest.mark.parametrize("most", ["1", "4"])
+@pytest.mark.variants(1)
 def test_with_signed_urls_counted_no_more_requests_are_in_flight_than_allowed_either(
     most: str, tmp_path: Path
 ) -> None:

@@ -242,6 +242,7 @@ def test_an_attachment_that_the_store_never_returns_fails_alone(tmp_path: Path) 
     ids=str,
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.variants(4)
 def test_a_malformed_answer_about_an_attachment_fails_it_alone(
     method: str, body: Any, tmp_path: Path
 ) -> None:
@@ -262,6 +263,7 @@ def test_a_malformed_answer_about_an_attachment_fails_it_alone(
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
+@pytest.mark.variants(1)
 def test_a_file_that_is_never_taken_is_an_outage_once_and_then_fails_alone(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

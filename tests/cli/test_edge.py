@@ -120,6 +120,7 @@ def test_a_crash_before_there_is_a_run_is_70_too(act: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+@pytest.mark.variants(1)
 def test_output_that_cannot_be_encoded_is_escaped(
     encoding: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_output_to_a_full_disk_is_reported_and_not_a_success(pair: Pair, tmp_pat
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
+@pytest.mark.variants(4)
 def test_every_program_ends_with_3_where_its_output_cannot_be_written(program: str) -> None:
     """Each runs inside the edge that also turns errors and crashes into one line."""
     module = f"bt_migrate.phases.{program.replace('-', '_')}"
@@ -265,6 +267,7 @@ def test_a_signal_before_the_work_has_begun_is_an_interruption(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.variants(1)
 def test_a_second_signal_ends_the_process_within_two_seconds_whatever_hangs(
     number: int, pair: Pair, tmp_path: Path
 ) -> None:
@@ -336,6 +339,7 @@ def interrupted(pair: Pair, root: Path, path: str, program: str, *arguments: str
         ("migrate_all", ("--dry-run",)),
     ],
 )
+@pytest.mark.variants(1)
 def test_no_query_begins_after_a_signal(
     program: str, arguments: Tuple[str, ...], pair: Pair, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_validation_shows_objects_counted(moved: Any) -> None:
 @pytest.mark.parametrize(
     ("unit", "at", "path"), [("experiments", 2, "/v1/experiment"), ("objects counted", 1, "/btql")]
 )
+@pytest.mark.variants(1)
 def test_a_move_without_rows_shows_the_objects_that_it_creates_and_counts(
     unit: str, at: int, path: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_an_undo_shows_objects_deleted(moved: Any) -> None:
 @pytest.mark.parametrize(
     ("unit", "at", "path"), [("lists read", 5, "/v1/"), ("objects counted", 2, "/btql")]
 )
+@pytest.mark.variants(1)
 def test_a_plan_of_shards_shows_the_lists_it_reads_and_the_objects_of_both_sides(
     unit: str, at: int, path: str, moved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

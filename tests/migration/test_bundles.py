@@ -71,6 +71,7 @@ def references_to(function_id: str) -> List[Any]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--since-last",)])
+@pytest.mark.variants(1)
 def test_a_function_that_was_pushed_by_hand_is_mapped_and_completes_what_waited(
     arguments: Sequence[str], tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_files_that_are_of_no_function_are_said_and_an_empty_file_is_refused(
 
 @pytest.mark.recorded  # an older data plane has no assignments of environments
 @pytest.mark.parametrize(("number", "path"), [(2, "/v1/project_score"), (1, "/v1/acl")])
+@pytest.mark.variants(1)
 def test_bundles_are_uploaded_by_a_resumed_run_whose_definitions_are_done(
     number: int, path: str, tmp_path: Path
 ) -> None:

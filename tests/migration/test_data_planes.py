@@ -36,6 +36,7 @@ def test_the_example_arrives_and_a_second_run_writes_nothing(
             assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.last_words
 
 
+@pytest.mark.variants(1)
 def test_a_sync_carries_a_changed_prompt_and_then_has_nothing_to_do(
     tiny: Pair, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_what_is_there_already_is_found_and_not_written_over(tiny: Pair, tmp_pat
     assert named == [experiment["id"]]
 
 
+@pytest.mark.variants(1)
 def test_undo_removes_what_a_run_created(tiny: Pair, tmp_path: Path) -> None:
     assert run(tiny.sandbox, tmp_path / "runs").code == 0
     undone = undo(tiny, tmp_path / "runs", "--yes")

@@ -268,6 +268,7 @@ def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
 
 @SNAPSHOTS
 @pytest.mark.parametrize("depth", ["--full", "--sample"])
+@pytest.mark.variants(1)
 def test_verification_finds_an_origin_that_names_another_version_of_a_row(
     depth: str, tmp_path: Path
 ) -> None:
@@ -322,6 +323,7 @@ def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
 
 @SNAPSHOTS
 @pytest.mark.parametrize("named_before", [True, False])
+@pytest.mark.variants(1)
 def test_a_sync_keeps_versions_that_were_named_and_replaced_since(
     named_before: bool, tmp_path: Path
 ) -> None:
@@ -448,6 +450,7 @@ def dataset_of(org: Any) -> str:
 
 @SNAPSHOTS
 @pytest.mark.parametrize("kills", seeded_kills(17, 40, range(5, 75), short=2))
+@pytest.mark.variants(1)
 def test_a_killed_replay_goes_on_with_the_same_command(kills: List[Kill], tmp_path: Path) -> None:
     root = tmp_path / "runs"
     with timed_pair(rows=60) as pair:
@@ -498,6 +501,7 @@ def read_by_sdk(pair: Pair, key: str, asked: List[Any], file: Path) -> Any:
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 7])
+@pytest.mark.variants(2)
 def test_a_request_that_is_refused_once_leaves_each_later_start_equal(
     after: int, tmp_path: Path
 ) -> None:
@@ -516,6 +520,7 @@ def test_a_request_that_is_refused_once_leaves_each_later_start_equal(
 
 
 @pytest.mark.usefixtures("data_plane")
+@pytest.mark.variants(1)
 def test_syncs_write_a_row_and_what_is_made_from_it_once(tmp_path: Path) -> None:
     """The version that an origin names is known once its row was delivered."""
     with timed_pair() as pair:

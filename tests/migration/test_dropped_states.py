@@ -43,6 +43,7 @@ def move(pair: Pair, root: Path, **settings: str) -> Ended:
 
 @SNAPSHOTS
 @pytest.mark.parametrize("row_id", [PAST, "row 1"])
+@pytest.mark.variants(1)
 def test_rows_of_a_state_that_were_dropped_are_written_again(row_id: str, tmp_path: Path) -> None:
     with timed_pair() as pair:
         drop_row(pair, row_id, times=1)

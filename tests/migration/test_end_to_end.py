@@ -110,6 +110,7 @@ def test_phases_with_different_state_folders_report_references_to_later_phases(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.variants(1)
 def test_a_server_without_views_of_the_organization_or_of_logs_has_none(
     status: int, pair: Pair, tmp_path: Path
 ) -> None:

@@ -221,6 +221,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("faults", PASSING)
+@pytest.mark.variants(4)
 def test_temporary_faults_do_not_change_the_result(
     faults: Tuple[Fault, ...], tmp_path: Path
 ) -> None:
@@ -381,6 +382,7 @@ STAYING = [
 
 
 @pytest.mark.parametrize("faults", STAYING)
+@pytest.mark.variants(2)
 def test_lasting_faults_are_reported_and_a_later_run_completes(
     faults: Tuple[Fault, ...], tmp_path: Path
 ) -> None:
@@ -401,6 +403,7 @@ KINDS = (
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[] if kind in KINDS[1:4] else [LONG]) for kind in KINDS]
 )
+@pytest.mark.variants(1)
 def test_one_object_that_cannot_be_made_does_not_stop_the_others(kind: str, tmp_path: Path) -> None:
     path = "/environment" if kind == "environment" else f"/v1/{kind}"
     with tiny_pair() as pair:

@@ -109,6 +109,7 @@ def test_a_version_that_only_the_destination_has_is_a_difference(tmp_path: Path)
 
 
 @pytest.mark.parametrize("kill", [None, 1, 2, 3])
+@pytest.mark.variants(1)
 def test_a_sync_writes_all_versions_of_an_object_that_was_made_again_under_its_slug(
     kill: Optional[int], tmp_path: Path
 ) -> None:
@@ -375,6 +376,7 @@ def tool(project: str, slug: str, *uses: str) -> Dict[str, Any]:
 
 
 @pytest.mark.parametrize("kills", seeded_kills(20261129, 40, range(1, 13), short=4))
+@pytest.mark.variants(1)
 def test_killed_in_the_middle_of_a_history_the_same_command_completes_it(
     kills: List[Kill], tmp_path: Path
 ) -> None:

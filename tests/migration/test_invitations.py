@@ -73,6 +73,7 @@ def members(org: Any) -> List[str]:
 
 
 @pytest.mark.usefixtures("data_plane")
+@pytest.mark.variants(1)
 def test_users_to_whom_something_refers_are_invited_and_everything_follows_in_one_start(
     tmp_path: Path,
 ) -> None:

@@ -141,6 +141,7 @@ def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: 
 
 
 @pytest.mark.parametrize(("phase", "far", "moment", "again"), parameters())
+@pytest.mark.variants(2)
 def test_after_a_kill_anywhere_the_same_command_completes_the_move(
     phase: str,
     far: float,
@@ -162,6 +163,7 @@ def test_after_a_kill_anywhere_the_same_command_completes_the_move(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.variants(1)
 def test_after_a_kill_without_recorded_rows_the_move_is_completed_too(
     moment: str, tmp_path: Path
 ) -> None:
@@ -184,6 +186,7 @@ def test_after_a_kill_without_recorded_rows_the_move_is_completed_too(
         ),
     ],
 )
+@pytest.mark.variants(1)
 def test_an_object_created_at_the_moment_of_the_kill_counts_as_created(
     kind: str, tmp_path: Path
 ) -> None:
@@ -222,6 +225,7 @@ def inserts_rows(method: str, path: str) -> bool:
         pytest.param(signal.SIGINT, "/logs3", marks=pytest.mark.long),
     ],
 )
+@pytest.mark.variants(1)
 def test_an_interrupted_run_says_how_to_continue_and_continues(
     number: signal.Signals, path: str, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.support.orgs import AtRequest, run, run_with, runs, tiny_pair
     [(1, "before", "/v1/experiment"), (1, "after", "/v1/function"), (3, "after", "/v1/function")],
 )
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.variants(2)
 def test_a_new_run_adds_references_that_a_killed_run_left_out(
     number: int, moment: str, path: str, sent: signal.Signals, tmp_path: Path
 ) -> None:
@@ -30,6 +31,7 @@ def test_a_new_run_adds_references_that_a_killed_run_left_out(
 
 
 @pytest.mark.parametrize("kind", ["project", "dataset", "view"])
+@pytest.mark.variants(1)
 def test_what_somebody_renamed_after_a_kill_is_not_created_again(kind: str, tmp_path: Path) -> None:
     """The killed run is completed; its name differs, so it recommends a run, which is a new one."""
     root = tmp_path / "runs"

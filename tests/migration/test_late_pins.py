@@ -48,6 +48,7 @@ def latest(org: Any) -> Any:
 
 # A refused row has its outcome, and the next start is a new run; a refused object stays open.
 @pytest.mark.parametrize(("status", "count"), [(400, 2), (403, 1)])
+@pytest.mark.variants(1)
 def test_a_pin_is_added_once_the_rows_of_its_dataset_have_arrived(
     status: int, count: int, tmp_path: Path
 ) -> None:

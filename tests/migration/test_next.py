@@ -86,6 +86,7 @@ def test_an_object_that_failed_is_created_in_the_same_run_without_reading_rows_a
 
 
 @pytest.mark.parametrize("times", [7, None])
+@pytest.mark.variants(1)
 def test_what_belongs_to_a_project_that_failed_is_moved_by_the_next_command(
     times: Optional[int], pair: Pair, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_phase_that_waits_for_what_was_excluded_leads_to_the_phase_that_moves_
 @pytest.mark.parametrize(
     ("path", "kind"), [("/environment", "environment"), ("/v1/span_iframe", "span_iframe")]
 )
+@pytest.mark.variants(1)
 def test_an_object_that_only_the_verification_saw_is_moved_by_the_next_command(
     path: str, kind: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_project_that_a_person_deleted_in_the_destination_is_moved_by_the_next
 
 
 @pytest.mark.parametrize("kind", ["group", "dataset", "prompt", "environment"])
+@pytest.mark.variants(1)
 def test_an_object_that_a_person_deleted_in_the_destination_is_moved_by_the_next_command(
     pair: Pair, tmp_path: Path, kind: str
 ) -> None:

@@ -21,6 +21,7 @@ def programs(lines: Any) -> Any:
 
 
 @pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.variants(1)
 def test_rows_that_are_refused_twice_are_accepted(sync: bool, pair: Pair, tmp_path: Path) -> None:
     numbers = itertools.count()
 
@@ -51,6 +52,7 @@ def test_rows_that_are_refused_twice_are_accepted(sync: bool, pair: Pair, tmp_pa
         ("^/v1/(prompt|function)", "functions"),
     ],
 )
+@pytest.mark.variants(1)
 def test_objects_that_are_refused_twice_are_accepted(
     path: str, kind: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_objects_that_are_refused_twice_are_accepted(
     ("field", "steps"),
     [("input", ["migrate-all"]), ("scores", ["migrate-all", "accept", "migrate-all"])],
 )
+@pytest.mark.variants(1)
 def test_a_row_that_is_too_large_is_sent_with_attachments_or_accepted(
     field: str, steps: Any, pair: Pair, tmp_path: Path
 ) -> None:

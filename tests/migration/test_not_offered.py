@@ -63,6 +63,7 @@ def pair() -> Any:
 
 
 @pytest.mark.parametrize("style", STYLES)
+@pytest.mark.variants(1)
 def test_uploads_and_invitations_that_are_not_offered_are_left_to_a_person(
     style: Callable[[str, str], Answer], pair: Pair, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def kinds_of(root: Path, kind: str) -> List[str]:
 
 @pytest.mark.recorded  # an older source does not show these kinds
 @pytest.mark.parametrize("style", STYLES)
+@pytest.mark.variants(1)
 def test_kinds_that_are_not_offered_fail_only_where_a_person_asked_for_them(
     style: Callable[[str, str], Answer], pair: Pair, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def leaked(pair: Pair, whole: Ended, folder: Path) -> Set[Tuple[str, str]]:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.variants(1)
 def test_no_key_and_no_signed_url_is_in_any_file_or_output(
     log_format: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_no_key_and_no_signed_url_is_in_any_file_or_output(
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.variants(1)
 def test_a_key_that_a_server_repeats_is_in_no_file_or_output(
     log_format: str, pair: Pair, tmp_path: Path
 ) -> None:

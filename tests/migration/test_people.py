@@ -24,6 +24,7 @@ from tests.support.people import (
 
 
 @pytest.mark.parametrize("how", ["same command", "sync", "resumed"])
+@pytest.mark.variants(1)
 def test_three_users_who_are_invited_later_are_added_everywhere_by_the_same_command(
     how: str, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_row_that_was_assigned_to_others_meanwhile_is_not_assigned_to_the_form
 
 
 @pytest.mark.parametrize("later", ["migrate_experiments", "migrate_all"])
+@pytest.mark.variants(1)
 def test_views_and_acls_that_wait_are_created_by_any_later_start_that_can(
     later: str, tmp_path: Path
 ) -> None:

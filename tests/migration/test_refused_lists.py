@@ -72,6 +72,7 @@ def list_path(kind: str) -> str:
 
 
 @pytest.mark.parametrize(("kind", "side", "name"), CASES)
+@pytest.mark.variants(3)
 def test_a_refused_list_is_reported_and_completed_later(
     kind: str, side: str, name: str, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_views_that_a_key_may_not_see_are_named_and_not_a_failure(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", RIGHTS)
+@pytest.mark.variants(1)
 def test_the_list_of_one_owner_that_a_key_may_not_see_is_named_and_not_a_failure(
     name: str, tmp_path: Path
 ) -> None:
@@ -178,6 +180,7 @@ def test_the_list_of_one_owner_that_a_key_may_not_see_is_named_and_not_a_failure
 @pytest.mark.parametrize(
     ("name", "kind", "rows"), [("refused", "dataset", 390), ("forbidden", "prompt", 480)]
 )
+@pytest.mark.variants(1)
 def test_rows_wait_for_a_list_or_move_without_it_by_the_next_command(
     name: str, kind: str, rows: int, tmp_path: Path
 ) -> None:
@@ -210,6 +213,7 @@ def test_rows_move_without_the_list_of_a_kind_that_no_row_names(kind: str, tmp_p
     ("side", "answer", "command"),
     [(READ, "refused", True), (READ, "forbidden", True), (READ, "failing", False)],
 )
+@pytest.mark.variants(1)
 def test_a_reference_into_a_refused_list_is_reported_with_the_list_and_what_to_do(
     side: str, answer: str, command: bool, tmp_path: Path
 ) -> None:

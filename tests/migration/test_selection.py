@@ -124,6 +124,7 @@ def test_a_window_chooses_experiments_with_all_their_rows(pair: Pair, tmp_path: 
 
 
 @pytest.mark.parametrize("program", ["migrate_all", "migrate_definitions", "migrate_logs"])
+@pytest.mark.variants(1)
 def test_a_dry_run_plans_everything_and_writes_nothing(
     program: str, pair: Pair, tmp_path: Path
 ) -> None:

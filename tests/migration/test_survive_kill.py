@@ -77,6 +77,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[int, float]:
 
 
 @pytest.mark.parametrize("kills", points())
+@pytest.mark.variants(1)
 def test_a_kill_at_any_moment_neither_loses_nor_duplicates(
     kills: List[Kill], undisturbed: Tuple[int, float], tmp_path: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_a_server_that_fails_on_every_limit_above_250_is_read_in_smaller_pages(
         pytest.param(READ, "/btql", marks=LONG),
     ],
 )
+@pytest.mark.variants(1)
 def test_429s_for_ever_with_retry_after_0_end_the_run(org: str, path: str, tmp_path: Path) -> None:
     """Each thread waits for the others' refusals too, and other routes are answered meanwhile."""
     with full_pair() as pair:

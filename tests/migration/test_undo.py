@@ -126,6 +126,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("part", "at", "moment"), PLACES)
+@pytest.mark.variants(1)
 def test_undo_of_a_killed_run_and_of_a_resumed_one(
     part: str, at: int, moment: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_undo_of_a_killed_run_and_of_a_resumed_one(
 
 
 @pytest.mark.parametrize("kind, code", [("prompt", 0), ("project_score", 1)])
+@pytest.mark.variants(1)
 def test_an_object_created_despite_a_server_error_is_undone(
     kind: str, code: int, pair: Pair, tmp_path: Path
 ) -> None:
@@ -200,6 +202,7 @@ class Hidden:
 
 
 @pytest.mark.parametrize("ahead_s", [3600, -3600])
+@pytest.mark.variants(1)
 def test_what_a_run_created_is_known_whatever_the_gateways_clock_says(
     ahead_s: int, pair: Pair, tmp_path: Path
 ) -> None:
@@ -276,6 +279,7 @@ def test_a_function_that_somebody_made_after_the_lists_were_read_gets_no_new_ver
 
 
 @pytest.mark.parametrize("kind", ["dataset", "project_logs"])
+@pytest.mark.variants(1)
 def test_an_object_of_ours_with_a_row_of_somebody_else_stays(
     kind: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -299,6 +303,7 @@ def test_an_object_of_ours_with_a_row_of_somebody_else_stays(
 
 @pytest.mark.usefixtures("data_plane")
 @pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.variants(1)
 def test_rows_of_a_person_are_left_although_a_later_sync_wrote_to_the_object(
     killed: bool, pair: Pair, tmp_path: Path
 ) -> None:

@@ -345,6 +345,7 @@ def test_the_address_of_a_webhook_that_an_update_overwrote_is_in_no_file(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.variants(1)
 def test_an_update_that_was_killed_is_restored_too(moment: str, pair: Pair, tmp_path: Path) -> None:
     assert run(pair.sandbox, tmp_path / "first").code == 0
     disturb(pair.dest)

@@ -156,6 +156,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
 @pytest.mark.parametrize(
     "at", [20, 41, *(pytest.param(at, marks=pytest.mark.long) for at in (2, 7, 13, 27, 33, 47, 55))]
 )
+@pytest.mark.variants(1)
 def test_a_kill_changes_no_count_of_a_finding(
     at: int, moment: str, undisturbed: List[str], tmp_path: Path
 ) -> None:

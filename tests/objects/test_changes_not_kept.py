@@ -36,6 +36,7 @@ def confirm(w: World, *, claims: bool) -> Any:
 
 
 @pytest.mark.parametrize("claims", [False, True])
+@pytest.mark.variants(1)
 def test_a_change_that_is_confirmed_and_not_kept_is_tried_again(
     w: World, claims: bool, tmp_path: Path
 ) -> None:

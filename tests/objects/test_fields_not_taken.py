@@ -83,6 +83,7 @@ def told(root: Path) -> Set[Tuple[str, str]]:
         for number in range(max(map(len, FIELDS.values())))
     ],
 )
+@pytest.mark.variants(1)
 def test_any_field_may_be_unknown_and_is_added_after_an_upgrade(
     number: int, tmp_path: Path
 ) -> None:

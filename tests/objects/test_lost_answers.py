@@ -31,6 +31,7 @@ def moved(pair: Pair, root: Path, kind: str, times: int) -> Tuple[Ended, int]:
 @pytest.mark.recorded
 @pytest.mark.parametrize("kind", MOVABLE)
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.variants(1)
 def test_a_post_without_an_answer_is_not_repeated(kind: str, times: int, tmp_path: Path) -> None:
     """A second one would write another version."""
     root = tmp_path / "runs"

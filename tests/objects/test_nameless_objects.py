@@ -33,6 +33,7 @@ def set_name(pair: Pair, kind: str, object_id: str, name: Any) -> None:
     ("kind", "name"),
     [("dataset", None), ("dataset", ["x"]), ("experiment", 7), ("experiment", ABSENT)],
 )
+@pytest.mark.variants(1)
 def test_an_object_whose_name_is_no_text_fails_alone(kind: str, name: Any, tmp_path: Path) -> None:
     with recorded_pair() as pair:
         object_id = make_nameless(pair, kind, name)
@@ -47,6 +48,7 @@ def test_an_object_whose_name_is_no_text_fails_alone(kind: str, name: Any, tmp_p
 
 
 @pytest.mark.parametrize("name", [None, "", ABSENT])
+@pytest.mark.variants(1)
 def test_a_project_without_a_name_fails_alone(name: Any, tmp_path: Path) -> None:
     with recorded_pair() as pair:
         pair.source.create("project", {"name": "Support"})

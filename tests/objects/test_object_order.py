@@ -41,6 +41,7 @@ def fill(pair: Pair) -> List[str]:
 
 
 @pytest.mark.parametrize("most", ["1", "5"])
+@pytest.mark.variants(1)
 def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_allowed(
     most: str, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def folding(
         (lambda name: unicodedata.normalize("NFC", name), ["caf\u00e9", "cafe\u0301"]),
     ],
 )
+@pytest.mark.variants(2)
 def test_two_objects_whose_names_the_destination_treats_as_one_are_not_mixed(
     same: Callable[[str], str], names: List[str], tmp_path: Path
 ) -> None:

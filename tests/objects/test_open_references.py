@@ -170,6 +170,7 @@ def fill_for_phases(org: Any) -> Dict[str, str]:
 
 
 @pytest.mark.parametrize("phase, kind", [("migrate_views", "view"), ("migrate_acls", "acl")])
+@pytest.mark.variants(1)
 def test_a_waiting_reference_is_reported_and_completed_by_the_same_command(
     pair: Pair, tmp_path: Path, phase: str, kind: str
 ) -> None:
@@ -195,6 +196,7 @@ def answer(status: int, text: str) -> Answer:
     ("path", "status"),
     [("/v1/user", 404), ("/v1/dataset", 404), ("/v1/dataset", 403), ("/v1/project_score", 400)],
 )
+@pytest.mark.variants(1)
 def test_a_refused_list_of_the_source_is_a_failure_and_the_rest_moves(
     pair: Pair, tmp_path: Path, path: str, status: int
 ) -> None:

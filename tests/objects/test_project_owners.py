@@ -93,6 +93,7 @@ def test_a_project_that_exists_keeps_its_user(pair: Pair, tmp_path: Path) -> Non
         Answer(400, b"user_id: not yours", "text/plain"),
     ],
 )
+@pytest.mark.variants(1)
 def test_a_destination_that_refuses_the_user_is_a_loss(
     answer: Answer, pair: Pair, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def differs(root: Path) -> List[str]:
     ]
 
 
+@pytest.mark.variants(1)
 def test_sparse_answers_of_writes_do_not_look_like_changes_to_the_next_sync(
     pair: Pair, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ def versions(pair: Pair) -> List[str]:
     ("at_once", "zod", "history"),
     [(True, False, False), (False, False, True), (True, True, False)],
 )
+@pytest.mark.variants(1)
 def test_nested_fields_that_are_not_known_are_left_out_named_and_added_after_an_upgrade(
     at_once: bool, zod: bool, history: bool, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ REFUSED = Fault("status", "globex", "POST", path="^/v1/prompt$", times=1, status
     ],
     ids=["good", "failing", "sync", "plan"],
 )
+@pytest.mark.variants(1)
 def test_text_json_and_report_hold_the_same_numbers(
     arguments: Sequence[str], fault: Optional[Fault], starts: int, pair: Pair, tmp_path: Path
 ) -> None:

@@ -162,6 +162,7 @@ def test_an_error_of_the_background_copy_ends_the_run_and_is_reported(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
 )
+@pytest.mark.variants(1)
 def test_a_run_killed_while_rows_are_copied_in_the_background_is_resumed(
     number: int, code: int, filled: Filled
 ) -> None:

@@ -123,6 +123,7 @@ def all_queries(estimate: Mapping[str, int]) -> int:
 # An older data plane has no snapshots.
 @pytest.mark.recorded
 @pytest.mark.parametrize("depth", ["--counts", "--sample=100", "--full"])
+@pytest.mark.variants(1)
 def test_as_many_queries_are_sent_as_the_estimate_says(depth: str, tmp_path: Path) -> None:
     with recorded_pair() as pair:
         fill_two_pages_and_states(pair.source)

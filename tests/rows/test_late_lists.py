@@ -91,6 +91,7 @@ def test_a_kill_while_lists_are_completed_loses_nothing(pair: Pair, tmp_path: Pa
 
 
 @pytest.mark.parametrize("org_name", ["acme", "globex"])
+@pytest.mark.variants(1)
 def test_lists_of_rows_that_are_not_shown_once_are_completed_later(
     org_name: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_lists_of_rows_that_are_not_shown_once_are_completed_later(
 
 
 @pytest.mark.parametrize("org_name", ["acme", "globex"])
+@pytest.mark.variants(1)
 def test_lists_of_rows_that_are_gone_wait_for_ten_minutes_only(
     org_name: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_lists_of_rows_that_are_gone_wait_for_ten_minutes_only(
 
 
 @pytest.mark.parametrize("age_s", [0, 7200])
+@pytest.mark.variants(1)
 def test_a_late_reference_is_not_merged_into_a_row_that_was_deleted_meanwhile(
     age_s: int, pair: Pair, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def rows(kind: str) -> List[Dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.variants(1)
 def test_awkward_values_arrive_equal(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = [w.project] if kind == "project_logs" else w.make(kind, "one", "two")
@@ -136,6 +137,7 @@ def test_awkward_values_arrive_equal_without_orjson(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ORJSON, reason="needs orjson")
 @pytest.mark.parametrize("first", ["with", "without"])
+@pytest.mark.variants(1)
 def test_what_was_written_with_one_library_is_found_with_the_other(
     first: str, tmp_path: Path
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_server_that_caps_pages_at_any_size_loses_nothing(
 
 
 @pytest.mark.parametrize("most", [7, 25])
+@pytest.mark.variants(1)
 def test_a_server_that_caps_the_pages_of_groups_loses_nothing(most: int, tmp_path: Path) -> None:
     with living(tmp_path, projects=3, rows=20) as w:
         serving(w, answer=capped(most))
@@ -175,6 +176,7 @@ def hiding(*row_ids: str) -> ChangeAnswer:
 
 @pytest.mark.parametrize("streams", ["1", "3"])
 @pytest.mark.parametrize("hidden", ["r00000", "r00027", "r00049"])
+@pytest.mark.variants(2)
 def test_a_stream_that_shows_fewer_rows_than_it_counts_is_not_done(
     hidden: str, streams: str, tmp_path: Path
 ) -> None:
@@ -206,6 +208,7 @@ def test_a_member_of_a_group_that_is_not_shown_whole_fails_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", [LOGS, DATASET])
+@pytest.mark.variants(1)
 def test_a_sync_that_is_shown_fewer_rows_than_are_counted_is_not_done(
     kind: str, tmp_path: Path
 ) -> None:
@@ -287,6 +290,7 @@ def test_rows_of_another_object_are_refused(holder: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("rubbish", [None, 5, "row", [], {}, {"id": 7, "_pagination_key": "p1"}])
+@pytest.mark.variants(1)
 def test_malformed_rows_fail_only_their_stream(rubbish: Any, tmp_path: Path) -> None:
     def spoil(query: str, found: Json) -> None:
         if is_page(query) and "'" + bad + "'" in query and found["data"]:
@@ -349,6 +353,7 @@ def test_a_comparison_costs_its_pages_and_a_count_of_each_side(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("depth", ["--full", "--sample"])
+@pytest.mark.variants(1)
 def test_a_comparison_that_is_shown_fewer_rows_than_are_counted_is_not_equal(
     depth: str, tmp_path: Path
 ) -> None:
@@ -366,6 +371,7 @@ def test_a_comparison_that_is_shown_fewer_rows_than_are_counted_is_not_equal(
 
 
 @pytest.mark.parametrize("status", [502, 503])
+@pytest.mark.variants(1)
 def test_queries_that_answer_nothing_but_5xx_for_a_while_are_waited_for(
     status: int, tmp_path: Path
 ) -> None:

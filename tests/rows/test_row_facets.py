@@ -144,6 +144,7 @@ def test_an_empty_answer_of_a_server_that_hides_facets_is_not_believed(tmp_path:
 
 
 @pytest.mark.parametrize("since_last", [[], ["--since-last"]])
+@pytest.mark.variants(1)
 def test_a_first_wrong_answer_about_facets_is_found_and_completed(
     since_last: List[str], tmp_path: Path
 ) -> None:
@@ -247,6 +248,7 @@ def test_facets_are_compared_if_only_the_destination_hides_them_in_spans(tmp_pat
 
 @pytest.mark.parametrize("depth", ["--full", "--sample=50"])
 @pytest.mark.parametrize("rows", [8, 1200])
+@pytest.mark.variants(1)
 def test_facets_that_the_destination_shows_later_than_the_rows_are_waited_for(
     depth: str, rows: int, tmp_path: Path
 ) -> None:

@@ -321,6 +321,7 @@ def test_each_member_of_a_group_is_resumed_at_its_own_key(seen: str, tmp_path: P
 
 
 @pytest.mark.parametrize("at", [2, 5, 9])
+@pytest.mark.variants(1)
 def test_a_group_that_was_killed_goes_on(at: int, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("experiment", *names(25))

@@ -37,6 +37,7 @@ def cut_to(most: int) -> ChangeAnswer:
 
 
 @pytest.mark.parametrize("most", [999, 100, 10])
+@pytest.mark.variants(1)
 def test_a_server_that_refuses_a_high_limit_is_asked_for_less_and_loses_nothing(
     most: int, tmp_path: Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_rows_that_share_a_key_arrive_where_no_higher_limit_is_accepted(tmp_path
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("most", "projects"), [(7, 1), (25, 1), (25, 3)])
+@pytest.mark.variants(3)
 def test_rows_of_others_are_kept_where_the_destination_shows_few_rows_at_a_time(
     most: int, projects: int, kind: str, tmp_path: Path
 ) -> None:
@@ -83,6 +85,7 @@ def test_rows_of_others_are_kept_where_the_destination_shows_few_rows_at_a_time(
 
 @pytest.mark.recorded  # only a transaction proves that a row may be deleted
 @pytest.mark.parametrize("most", [7, 25])
+@pytest.mark.variants(1)
 def test_rows_that_the_source_shows_later_are_not_deleted(most: int, tmp_path: Path) -> None:
     with living(tmp_path, rows=60) as w:
         first_sync(w)

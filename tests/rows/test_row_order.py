@@ -96,6 +96,7 @@ def test_without_preserve_order_the_same_rows_arrive_in_any_order(
     ],
 )
 @pytest.mark.parametrize("kind", ["project_logs", "dataset"])
+@pytest.mark.variants(1)
 def test_order_is_kept_with_every_other_option(kind: str, settings: dict, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = fill(w, kind, 150)

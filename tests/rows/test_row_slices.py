@@ -210,6 +210,7 @@ def test_readers_read_at_the_same_time_and_never_more_of_them_than_asked_for(
 
 
 @pytest.mark.parametrize("again", ["1", "2", "4", "9"])
+@pytest.mark.variants(1)
 def test_a_resumed_run_keeps_its_slices_whatever_its_options(again: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         fill(w, 900)

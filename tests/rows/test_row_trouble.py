@@ -96,6 +96,7 @@ def refusing_literals(w: World, *keys: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [(DEST_KEY,), (SOURCE_KEY, DEST_KEY)])
+@pytest.mark.variants(1)
 def test_ids_that_a_server_refuses_in_a_query_are_failures_of_their_rows(
     keys: Tuple[str, ...], data_plane: str, tmp_path: Path
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_window_of_another_shape_is_refused_by_name(moved: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     "name", ["run.json", "status.json", "beta/logs_state.json", "beta/prompts_state.json"]
 )
+@pytest.mark.variants(1)
 def test_programs_that_look_at_a_run_show_or_refuse_what_they_find(
     name: str, program: Any, moved: Path, capsys: pytest.CaptureFixture
 ) -> None:

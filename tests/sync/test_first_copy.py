@@ -38,6 +38,7 @@ def drop_inserts_with(w: World, row_id: str) -> None:
 
 
 @pytest.mark.parametrize("depth", [[], ["--counts"], ["--full"]])
+@pytest.mark.variants(1)
 def test_rows_that_were_accepted_and_dropped_are_missing_for_the_verification(
     depth: list, w: World
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_sync_compares_only_on_request(w: World) -> None:
         (["--counts"], "phase 10 of 10: verify"),
     ],
 )
+@pytest.mark.variants(1)
 def test_a_start_that_compares_nothing_says_so(words: List[str], said: str, w: World) -> None:
     assert start(w) == 0
     start(w, *words)

@@ -47,6 +47,7 @@ def edited(org: Any, kind: str, holder: str) -> List[Json]:
 @pytest.mark.usefixtures("data_plane")
 @pytest.mark.parametrize("seen", ["true", "false"])
 @pytest.mark.parametrize("at", [1, 4])
+@pytest.mark.variants(2)
 def test_an_edit_of_a_row_that_nobody_recorded_is_kept(at: int, seen: str, tmp_path: Path) -> None:
     settings = {**PAGES, "MIGRATION_EVENTS_USE_SEEN_DB": seen}
     with living(tmp_path, rows=60) as w:
@@ -84,6 +85,7 @@ def test_an_edit_in_a_killed_shard_is_kept(tmp_path: Path) -> None:
     ("at", "code", "told"),
     [(2, 1, "row_differs"), (5, 1, "row_differs"), (6, 1, "row_differs"), (7, 0, "gone_row_kept")],
 )
+@pytest.mark.variants(1)
 def test_an_edit_of_an_earlier_state_is_kept(at: int, code: int, told: str, tmp_path: Path) -> None:
     """The states that hold the row are not made, which is reported."""
     root = tmp_path / "runs"
@@ -138,6 +140,7 @@ def test_a_copy_that_cannot_see_what_was_delivered_waits_and_then_says_so(tmp_pa
 
 @pytest.mark.usefixtures("data_plane")
 @pytest.mark.parametrize(("args", "starts"), [((), 1), (("--since-last",), 2)])
+@pytest.mark.variants(1)
 def test_a_rename_between_a_kill_and_the_next_start_is_kept(
     args: Tuple[str, ...], starts: int, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def late_row(w: World, kind: str) -> Dict[str, Any]:
         ),
     ],
 )
+@pytest.mark.variants(1)
 def test_failed_rows_are_tried_by_each_sync_until_they_arrive(
     failure: str, when: str, tmp_path: Path
 ) -> None:
@@ -131,6 +132,7 @@ def test_rows_that_are_too_many_to_be_tried_again_are_reported_until_they_arrive
 
 
 @pytest.mark.parametrize("when", ["in a sync", "in the first copy"])
+@pytest.mark.variants(1)
 def test_rows_that_are_too_many_to_be_tried_again_are_accepted_as_a_whole(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ def test_rows_that_are_too_many_to_be_tried_again_are_accepted_as_a_whole(
 
 
 @pytest.mark.parametrize("failure", sorted(FAILURES))
+@pytest.mark.variants(1)
 def test_what_never_arrives_can_be_accepted_and_still_arrives_once_it_can(
     failure: str, tmp_path: Path
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_failed_row_that_was_edited_in_the_destination_is_kept(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.variants(1)
 def test_failures_of_a_killed_sync_are_tried_again(moment: str, tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert sync(w).code == 0

@@ -56,6 +56,7 @@ def there(w: World, kind: str, number: int = 0) -> List[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.recorded  # only a transaction proves that a row may be deleted
+@pytest.mark.variants(1)
 def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> None:
     w.source.insert(kind, holder(w, kind), [row("new")])
     delete(w, kind, "r00000", "r00001", "r00059")

@@ -71,6 +71,7 @@ def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_row
 
 
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET, "project", "prompt"])
+@pytest.mark.variants(1)
 def test_a_renamed_object_keeps_its_counterpart(kind: str, w: World) -> None:
     word = NAME_OF[kind]
     changed = {"slug": "asking"} if kind == "prompt" else {"name": "another name"}
@@ -105,6 +106,7 @@ def test_only_the_name_of_a_kept_project_differs(w: World) -> None:
 
 
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
+@pytest.mark.variants(1)
 def test_a_new_object_with_the_old_name_of_a_renamed_one_is_never_mixed_with_it(
     kind: str, w: World
 ) -> None:
@@ -237,6 +239,7 @@ def test_objects_deleted_in_the_source_stay_and_are_reported(w: World) -> None:
 
 
 @pytest.mark.usefixtures("data_plane")
+@pytest.mark.variants(1)
 def test_a_changed_definition_follows_on_conflict(w: World) -> None:
     prompt = w.source.objects("prompt")[0]["id"]
     w.source.patch("prompt", prompt, {"description": "better"})
@@ -252,6 +255,7 @@ def test_a_changed_definition_follows_on_conflict(w: World) -> None:
 
 @pytest.mark.parametrize("policy", ["follow", "update"])
 @pytest.mark.parametrize("kind", [DATASET, "prompt"])
+@pytest.mark.variants(1)
 def test_an_edit_that_comes_after_the_list_was_read_is_judged_before_it_is_overwritten(
     kind: str, policy: str, w: World
 ) -> None:

@@ -109,6 +109,7 @@ def change(w: World, seed: int) -> int:
         for number, place in enumerate(PLACES)
     ],
 )
+@pytest.mark.variants(1)
 def test_a_killed_round_is_finished_by_the_next_sync(at: int, moment: str, tmp_path: Path) -> None:
     with living(tmp_path, projects=2) as w:
         assert (sync(w, **SMALL).code, equal(w)) == (0, True)
@@ -137,6 +138,7 @@ def test_a_killed_round_is_finished_by_the_next_sync(at: int, moment: str, tmp_p
 
 
 @pytest.mark.parametrize("is_json", [False, True])
+@pytest.mark.variants(1)
 def test_a_start_that_finishes_a_sync_and_heals_it_in_the_next_one_ends_with_0(
     is_json: bool, tmp_path: Path
 ) -> None:

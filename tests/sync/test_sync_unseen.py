@@ -80,6 +80,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("what", ANSWERS)
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
+@pytest.mark.variants(2)
 def test_what_is_written_while_the_source_does_not_list_an_object_arrives_later(
     kind: str, what: str, w: World
 ) -> None:
@@ -216,6 +217,7 @@ def test_rows_that_arrived_before_a_copy_was_complete_are_counted_too(w: World) 
 
 
 @pytest.mark.parametrize("history", ["1", "all"])
+@pytest.mark.variants(1)
 def test_a_prompt_that_is_listed_as_a_function_only_moves_as_the_prompt_that_it_is(
     history: str, w: World
 ) -> None:
@@ -233,6 +235,7 @@ def test_a_prompt_that_is_listed_as_a_function_only_moves_as_the_prompt_that_it_
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "prompt"])
+@pytest.mark.variants(1)
 def test_undo_removes_what_the_destination_did_not_list_for_one_night(
     kind: str, tmp_path: Path
 ) -> None:
@@ -251,6 +254,7 @@ def test_undo_removes_what_the_destination_did_not_list_for_one_night(
 
 
 @pytest.mark.parametrize("policy", ["keep", "update"])
+@pytest.mark.variants(1)
 def test_undo_removes_what_the_last_sync_did_not_find(policy: str, tmp_path: Path) -> None:
     """The destination's list lacked the project; with `update` creating it again failed."""
     with living(tmp_path) as w:

@@ -33,6 +33,7 @@ DELETES = ("--propagate-deletes", "--max-deletes", "20%")
 
 @pytest.mark.parametrize("seen", ["true", "false"])
 @pytest.mark.parametrize("ahead_s", [-3600, -5, 0, 60])
+@pytest.mark.variants(2)
 def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_says(
     ahead_s: int, seen: str, tmp_path: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_sa
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ahead_s", [1200, 86400])
+@pytest.mark.variants(2)
 def test_rows_arrive_although_the_dates_of_answers_are_ahead_of_all_transactions(
     ahead_s: int, kind: str, tmp_path: Path
 ) -> None:
@@ -68,6 +70,7 @@ def test_rows_arrive_although_the_dates_of_answers_are_ahead_of_all_transactions
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.variants(1)
 def test_rows_of_every_delivery_are_known_as_ours(kind: str, tmp_path: Path) -> None:
     """Of the copy, of its last page, of a sync, and of rows that a sync found."""
     with living(tmp_path) as w:
@@ -114,6 +117,7 @@ def test_a_row_that_a_person_added_during_the_copy_is_never_deleted(tmp_path: Pa
 
 @pytest.mark.usefixtures("data_plane")
 @pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.variants(1)
 def test_an_edit_of_a_row_that_a_killed_copy_delivered_is_kept(at: int, tmp_path: Path) -> None:
     """The killed process recorded no delivery of the row, so the copy sends it again."""
     with living(tmp_path, rows=60) as w:

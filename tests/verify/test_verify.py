@@ -119,6 +119,7 @@ def test_objects_of_a_deleted_project_are_missing_too(pair: Pair, tmp_path: Path
         ("acl", ""),
     ],
 )
+@pytest.mark.variants(2)
 def test_an_object_that_exists_twice_is_extra(
     kind: str, name: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -276,6 +277,7 @@ def test_places_of_a_sample_lie_inside_the_keys_and_are_the_same_each_time() -> 
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--full"])
+@pytest.mark.variants(1)
 def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(
     depth: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -292,6 +294,7 @@ def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--sample=50", "--full"])
+@pytest.mark.variants(1)
 def test_verify_waits_for_rows_that_the_destination_does_not_show_yet(
     depth: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -311,6 +314,7 @@ def test_verify_waits_for_rows_that_the_destination_does_not_show_yet(
 
 
 @pytest.mark.parametrize("root", ["runs", "fresh"])
+@pytest.mark.variants(1)
 def test_changes_since_the_copy_are_separated_from_losses_of_the_copy(
     root: str, pair: Pair, tmp_path: Path
 ) -> None:

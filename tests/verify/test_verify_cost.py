@@ -52,6 +52,7 @@ def count_queries(pair: Pair) -> List[bytes]:
 # An older data plane has no snapshots.
 @pytest.mark.recorded
 @pytest.mark.parametrize(("rows", "limit"), [(6, "1000"), (400, "100"), (400, "1000")])
+@pytest.mark.variants(1)
 def test_the_cost_includes_the_states_of_datasets(rows: int, limit: str, tmp_path: Path) -> None:
     settings = {"MIGRATION_EVENTS_FETCH_LIMIT": limit}
     with WatchedSandbox() as sandbox:

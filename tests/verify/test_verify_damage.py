@@ -110,6 +110,7 @@ def test_what_was_moved_matches_at_every_depth_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("root", ["runs", "fresh"])
+@pytest.mark.variants(1)
 def test_each_damage_is_found_and_named_and_nothing_else(
     moved: Damaged, tmp_path: Path, root: str
 ) -> None:

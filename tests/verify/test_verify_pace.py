@@ -98,6 +98,7 @@ def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved)
         ),
     ],
 )
+@pytest.mark.variants(1)
 def test_no_more_requests_are_in_flight_to_a_side_than_allowed(
     most: str, depth: str, moved: Moved
 ) -> None:
@@ -107,6 +108,7 @@ def test_no_more_requests_are_in_flight_to_a_side_than_allowed(
 
 
 @pytest.mark.parametrize("told", [True, False])
+@pytest.mark.variants(1)
 def test_a_limit_of_both_sides_is_met_once_by_each_and_then_respected(
     told: bool, moved: Moved
 ) -> None:

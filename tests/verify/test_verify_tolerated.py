@@ -156,6 +156,7 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--full"])
+@pytest.mark.variants(1)
 def test_what_cannot_be_read_is_reported_and_the_rest_is_compared(
     depth: str, pair: Pair, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_rows_and_counts_have_separate_totals(pair: Pair, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("cap", [None, 437])
+@pytest.mark.variants(1)
 def test_a_sample_of_a_large_stream_has_as_many_rows_as_were_asked_for(
     cap: Optional[int], pair: Pair, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_comparison_is_not_waited_for_by_the_next_one(pair: Pair, tmp_path: Pa
 
 @pytest.mark.parametrize("depth", ["--counts", "--full", "--sample=50"])
 @pytest.mark.parametrize("change", [delete_row, other_content])
+@pytest.mark.variants(2)
 def test_objects_known_to_be_missing_or_different_are_not_waited_for(
     change: Callable[[Pair, Json], None], depth: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_transaction_that_both_sides_hold_in_the_same_place_is_reported() -> N
 
 
 @pytest.mark.parametrize("held", ["id", "transaction"])
+@pytest.mark.variants(1)
 def test_an_unknown_field_with_a_source_id_is_a_difference(
     held: str, pair: Pair, tmp_path: Path
 ) -> None:
@@ -236,6 +239,7 @@ def test_an_unknown_field_with_a_source_id_is_a_difference(
 
 
 @pytest.mark.parametrize("depth", ["--full", "--sample=1000"])
+@pytest.mark.variants(1)
 def test_a_row_with_a_source_id_in_a_rewritten_field_differs(
     depth: str, pair: Pair, tmp_path: Path
 ) -> None:
