@@ -56,9 +56,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
     try:
         # before the lists: a server may create what is only tried
         right = _write_right(migration)
-        with migration.run.live.working(LISTS_READ, None) as task:
-            catalog.lists.prefetch(*_lists(migration), note_read=task.step)
-        projects = catalog.lists.projects()
+        projects = _read_lists(migration)
         _warn_of_unused_bundles(catalog)
         result = {
             "source": _side(catalog.source),
@@ -85,6 +83,14 @@ def validate(migration: Migration) -> Optional[Future[None]]:
         return pool.submit(count_and_record)
     finally:
         pool.shutdown(wait=False)
+
+
+def _read_lists(migration: Migration) -> List[JsonObject]:
+    """Read the lists that the validation needs. Returns the source's projects."""
+    lists = migration.catalog.lists
+    with migration.run.live.working(LISTS_READ, None) as task:
+        lists.prefetch(*_lists(migration), note_read=task.step)
+    return lists.projects()
 
 
 def _counting(

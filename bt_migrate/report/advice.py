@@ -9,11 +9,12 @@ import re
 from typing import Any, Collection, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.model.findings import FAILURE
-from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
+from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import EXPERIMENTS
 from bt_migrate.model.resources import BY_NAME, resources_by_phase
 from bt_migrate.report.arguments import KEPT, only, values_of, without
 from bt_migrate.report.display import plural
+from bt_migrate.report.kept import EXTRA, compared, is_acceptable, only_kept
 from bt_migrate.report.last_start import LastStart, is_part, last_start
 from bt_migrate.report.needed import (
     UNRESOLVED,
@@ -21,7 +22,7 @@ from bt_migrate.report.needed import (
     deleted_kinds_needed,
     unreadable_kinds_needed,
 )
-from bt_migrate.report.refused import NOT_CREATED, ROWS_DIFFER, smaller_rows, was_refused_before
+from bt_migrate.report.refused import NOT_CREATED, smaller_rows, was_refused_before
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -42,8 +43,7 @@ SINCE_LAST = "--since-last"
 EXCLUDE = "--exclude-resources"
 BY_KIND = ("--resources", EXCLUDE)
 VERSIONS = "--dataset-versions"
-# the verification's words for what only the destination has, and what only the source has
-EXTRA = "extra"
+# the verification's word for what only the source has
 MISSING = "missing"
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
@@ -174,9 +174,13 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
             arguments = without(arguments, BY_KIND)
             start = start.unsetting(BY_KIND)
         return start.line(phase, arguments, comment)
-    upload = _uploading(start, run, report)
-    if upload:
-        return upload
+    return _uploading(start, run, report) or _after_failures(start, run, report, comment)
+
+
+def _after_failures(
+    start: LastStart, run: RunDirectory, report: Mapping[str, Any], comment: str
+) -> str:
+    """The same command, if it can help; otherwise one that overwrites or accepts."""
     conflicts = _resources_to_update(start, report)
     if not conflicts and was_refused_before(run, report):
         return _accept(start, run, REFUSED_AGAIN)
@@ -184,11 +188,11 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     if limit:
         start = start.setting("MIGRATION_MAX_ROW_BYTES", str(limit))
         return start.again(_same_run(start, run), "makes attachments of the fields of larger rows")
-    if _is_acceptable(run, report) and (run.record.round or not conflicts):
+    if is_acceptable(run, report) and (run.record.round or not conflicts):
         return _accept(start, run, _why_accept(start, run.record))
     if conflicts:
         comment = AFTER_CURE if report["failed"] else OVERWRITES
-    elif SINCE_LAST in start.arguments and _only_kept(report) and MISSING in _compared(report):
+    elif SINCE_LAST in start.arguments and only_kept(report) and MISSING in compared(report):
         # A sync reads what is new, and the source did not change these again.
         return _in_new_run(start, run, "copies what is missing, also what was deleted there")
     arguments = _with_updates(start, _same_run(start, run), conflicts)
@@ -286,40 +290,12 @@ def _window(record: RunRecord) -> List[str]:
     return arguments
 
 
-def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
-    """Whether the only problems are objects and rows that exist with other content and were kept.
-
-    Differences that only the comparison found count too in a sync, which does not read again what
-    only the destination changed, and in a copy that found everything there.
-    """
-    # Attachments that are still wrong were uploaded again.
-    repeats = run.record.round or _found_all(report) or bool(read_wrong(run))
-    is_kept = report["problems"] or report["failed"] or (repeats and _compared(report))
-    return bool(is_kept) and _only_kept(report) and _compared(report) <= {DIFFERS, EXTRA}
-
-
-def _found_all(report: Mapping[str, Any]) -> bool:
-    """Whether the run wrote nothing, so that it would find the same if it is repeated."""
-    totals = report.get("totals", {})
-    return bool(totals) and not {CREATED, UPDATED} & {*totals["objects"], *totals["rows"]}
-
-
-def _only_kept(report: Mapping[str, Any]) -> bool:
-    outcomes = {problem["outcome"] for problem in report["problems"]}
-    return outcomes <= {DIFFERS} and {line["kind"] for line in report["failed"]} <= {ROWS_DIFFER}
-
-
-def _compared(report: Mapping[str, Any]) -> Set[str]:
-    """Returns the outcomes of the comparison for what is not equal."""
-    return {item["outcome"] for item in (report["verification"] or {}).get("differences", [])}
-
-
 def _uploading(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
     """Returns the command that uploads attachments with wrong bytes again, "" if there are none.
 
     Those that were uploaded again before do not count.
     """
-    wrong = sum(not item.uploads for item in read_wrong(run)) if _compared(report) else 0
+    wrong = sum(not item.uploads for item in read_wrong(run)) if compared(report) else 0
     if not wrong:
         return ""
     comment = f"uploads {plural(wrong, 'attachment')} again, whose bytes are wrong; then compares"

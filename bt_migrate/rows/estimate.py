@@ -72,7 +72,9 @@ def estimate(
     streams = [stream for planned in kinds.values() for stream in planned["streams"]]
     states = _states_of(kinds)
     deletes = {kind: plan["deletes"] for kind, plan in kinds.items()}
+    merges = sum(plan["merges"] for plan in kinds.values())
     listed = listed or Listed(0, 0.0)
+    state_bytes = _state_bytes(catalog, streams, listed.objects)
     queries = {
         "validation_queries": listed.queries,
         "queries": (total(streams, "queries") or 0) + _sum(states, deletes, "queries"),
@@ -87,24 +89,24 @@ def estimate(
         "bytes": total(streams, "bytes") or 0,
         "processed_bytes": (total(streams, "import_bytes") or 0) + states["bytes"],
         "attachments": sum(planned["attachments"] for planned in kinds.values()),
-        "inserts": (total(streams, "inserts") or 0)
-        + _sum(states, deletes, "inserts")
-        + sum(plan["merges"] for plan in kinds.values()),
+        "inserts": (total(streams, "inserts") or 0) + _sum(states, deletes, "inserts") + merges,
         "earlier_states": {name: states[name] for name in ("states", "rows", "deletes")},
-        "deletes": {
-            kind: {name: planned[name] for name in ("rows", "waiting", "too_many")}
-            for kind, planned in deletes.items()
-            if planned["rows"] or planned["waiting"] or planned["too_many"]
-        },
+        "deletes": _shown_deletes(deletes),
         **queries,
-        "state_bytes": _state_bytes(catalog, streams, listed.objects)
-        + states["rows"] * STATE_BYTES_OF_ROW,
+        "state_bytes": state_bytes + states["rows"] * STATE_BYTES_OF_ROW,
         "queries_per_minute": rate,
         "seconds": round(copy_s, 1),
         "whole_seconds": round(max(whole_s, limited_seconds(sum(queries.values()), rate)), 1),
         "minutes_at_20_queries_a_minute": round(queries["queries"] / STARTER_QUERIES_PER_MINUTE, 1),
         "how": HOW,
     }
+
+
+def _shown_deletes(deletes: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, int]]:
+    """Returns the counts of the kinds of which rows are gone."""
+    names = ("rows", "waiting", "too_many")
+    counts = {kind: {name: planned[name] for name in names} for kind, planned in deletes.items()}
+    return {kind: counted for kind, counted in counts.items() if any(counted.values())}
 
 
 def _states_of(kinds: Mapping[str, Dict[str, Any]]) -> Dict[str, Any]:

@@ -54,12 +54,12 @@ def plan_rows(
     leave_out_delivered(catalog, counts, kind_name, objects)
     sample = _sampled(catalog, kind_name, objects)
     states = _planned_states(catalog, kind_name, objects, past)
-    streams = [
-        _stream(catalog, kind_name, group, sample) for group in _groups(catalog, kind_name, objects)
-    ]
+    groups = _groups(catalog, kind_name, objects)
+    streams = [_stream(catalog, kind_name, group, sample) for group in groups]
     text = (kind_name, shown_count(total(streams, "rows")), plural(len(objects), "object"))
     log.info("rows of %s: %s in %s", *text, extra={"event": "planned_rows"})
     share = sample.attachments / sample.rows if sample.rows else 0.0
+    compared = _compared_rows(catalog, counts, kind_name, objects)
     return {
         "streams": streams,
         "states": asdict(states),
@@ -72,11 +72,7 @@ def plan_rows(
         "samples": sample.queries,
         "attachments": round(share * (total(streams, "rows") or 0)),
         "verification_queries": verification_queries(
-            catalog,
-            kind_name,
-            _compared_rows(catalog, counts, kind_name, objects),
-            states,
-            past.datasets,
+            catalog, kind_name, compared, states, past.datasets
         ),
     }
 

@@ -242,7 +242,7 @@ def test_an_attachment_that_the_store_never_returns_fails_alone(tmp_path: Path) 
     ids=str,
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.variants(4)
+@pytest.mark.variants(2)
 def test_a_malformed_answer_about_an_attachment_fails_it_alone(
     method: str, body: Any, tmp_path: Path
 ) -> None:

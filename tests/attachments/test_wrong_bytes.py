@@ -100,6 +100,7 @@ def test_compressed_files_of_google_are_not_compared_with_what_is_stored() -> No
 
 
 @pytest.mark.parametrize("found_by", ["the copy", "bin/verify"])
+@pytest.mark.variants(1)
 def test_bytes_that_a_store_spoiled_once_are_uploaded_again(found_by: str, w: World) -> None:
     store = WrongStore(w)
     if found_by == "the copy":

@@ -144,6 +144,7 @@ def test_a_quiet_run_says_in_one_line_that_not_everything_arrived(
 
 @pytest.mark.parametrize("args", [[], ["--quiet"], ["--dry-run"]])
 @pytest.mark.parametrize("key", ["", pytest.param("sk-wrong", marks=pytest.mark.long)])
+@pytest.mark.variants(1)
 def test_every_line_of_a_run_in_json_is_one_object(
     args: List[str], key: str, pair: Pair, tmp_path: Path
 ) -> None:

@@ -173,7 +173,7 @@ def test_output_to_a_full_disk_is_reported_and_not_a_success(pair: Pair, tmp_pat
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
-@pytest.mark.variants(4)
+@pytest.mark.variants(2)
 def test_every_program_ends_with_3_where_its_output_cannot_be_written(program: str) -> None:
     """Each runs inside the edge that also turns errors and crashes into one line."""
     module = f"bt_migrate.phases.{program.replace('-', '_')}"
@@ -400,6 +400,7 @@ def test_a_deleted_current_folder_is_one_line(
         ("migrate_all", "--plan-out="),
     ],
 )
+@pytest.mark.variants(1)
 def test_a_path_that_cannot_be_used_is_one_line_and_no_crash(
     program: str, option: str, pair: Pair, tmp_path: Path
 ) -> None:

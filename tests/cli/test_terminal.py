@@ -191,6 +191,7 @@ def test_a_terminal_has_pinned_lines_that_go_away(pair: Pair, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lacking", ["a terminal that can clear a line", "tqdm"])
+@pytest.mark.variants(1)
 def test_there_are_plain_lines_where_nothing_can_be_pinned(
     lacking: str, pair: Pair, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def assigned(pair: Pair, slug: str) -> bool:
 
 
 @pytest.mark.parametrize(("slug", "path"), [("user", "object_version"), ("tool", "object_id")])
+@pytest.mark.variants(1)
 def test_an_assignment_waits_for_its_prompt_and_for_those_that_it_uses(
     slug: str, path: str, pair: Pair, tmp_path: Path
 ) -> None:

@@ -501,7 +501,7 @@ def read_by_sdk(pair: Pair, key: str, asked: List[Any], file: Path) -> Any:
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 7])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_a_request_that_is_refused_once_leaves_each_later_start_equal(
     after: int, tmp_path: Path
 ) -> None:

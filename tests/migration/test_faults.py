@@ -221,7 +221,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("faults", PASSING)
-@pytest.mark.variants(4)
+@pytest.mark.variants(2)
 def test_temporary_faults_do_not_change_the_result(
     faults: Tuple[Fault, ...], tmp_path: Path
 ) -> None:
@@ -382,7 +382,7 @@ STAYING = [
 
 
 @pytest.mark.parametrize("faults", STAYING)
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_lasting_faults_are_reported_and_a_later_run_completes(
     faults: Tuple[Fault, ...], tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def run_undo(pair: Pair, run_directory: Path) -> str:
     ],
     ids=["403", "another status"],
 )
+@pytest.mark.variants(1)
 def test_a_refused_invitation_is_reported_and_the_same_command_completes_it_later(
     answer: Answer, tmp_path: Path
 ) -> None:

@@ -141,7 +141,7 @@ def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: 
 
 
 @pytest.mark.parametrize(("phase", "far", "moment", "again"), parameters())
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_after_a_kill_anywhere_the_same_command_completes_the_move(
     phase: str,
     far: float,

@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[int, List[str
         return whole.code, told(report(root))
 
 
-@pytest.mark.parametrize("kills", seeded_kills(20261130, 40, REQUESTS, short=1))
+@pytest.mark.parametrize("kills", seeded_kills(20261130, 40, REQUESTS, short=0))
 def test_everything_arrives_once_and_equal_wherever_the_process_is_killed(
     kills: List[Kill], undisturbed: Tuple[int, List[str]], tmp_path: Path
 ) -> None:

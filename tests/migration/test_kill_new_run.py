@@ -17,7 +17,7 @@ from tests.support.orgs import AtRequest, run, run_with, runs, tiny_pair
     [(1, "before", "/v1/experiment"), (1, "after", "/v1/function"), (3, "after", "/v1/function")],
 )
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_a_new_run_adds_references_that_a_killed_run_left_out(
     number: int, moment: str, path: str, sent: signal.Signals, tmp_path: Path
 ) -> None:

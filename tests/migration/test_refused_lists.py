@@ -72,7 +72,7 @@ def list_path(kind: str) -> str:
 
 
 @pytest.mark.parametrize(("kind", "side", "name"), CASES)
-@pytest.mark.variants(3)
+@pytest.mark.variants(2)
 def test_a_refused_list_is_reported_and_completed_later(
     kind: str, side: str, name: str, tmp_path: Path
 ) -> None:
@@ -102,6 +102,7 @@ def test_a_refused_list_is_reported_and_completed_later(
 @pytest.mark.parametrize(
     "kind", [kind for kind in YOUNG if kind != "mcp_server"]
 )  # a prompt refers to it
+@pytest.mark.variants(1)
 def test_a_newer_kind_that_a_server_does_not_have_is_no_failure(kind: str, tmp_path: Path) -> None:
     with tiny_pair() as pair:
         fault = Fault("status", None, "GET", list_path(kind), None, **ANSWERS["absent"])
@@ -200,6 +201,7 @@ def test_rows_wait_for_a_list_or_move_without_it_by_the_next_command(
 
 
 @pytest.mark.parametrize("kind", ["group", "role", "mcp_server"])
+@pytest.mark.variants(1)
 def test_rows_move_without_the_list_of_a_kind_that_no_row_names(kind: str, tmp_path: Path) -> None:
     with tiny_pair() as pair:
         fault = Fault("status", READ, "GET", list_path(kind), None, **ANSWERS["refused"])

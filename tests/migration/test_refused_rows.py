@@ -67,6 +67,7 @@ def test_a_destination_that_takes_small_requests_is_reported_once_and_gets_them(
 
 
 @pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.variants(1)
 def test_a_refused_row_is_reported_and_the_others_arrive(status: int, tmp_path: Path) -> None:
     with tiny_pair() as pair:
         pair.sandbox.refuse = rejecting(b'"id":"0123"', status, "row 0123 is wrong")

@@ -216,6 +216,7 @@ def test_what_a_run_created_is_known_whatever_the_gateways_clock_says(
 
 
 @pytest.mark.parametrize("described", [True, False])
+@pytest.mark.variants(1)
 def test_an_object_that_somebody_made_a_moment_before_is_found_and_not_undone(
     described: bool, pair: Pair, tmp_path: Path
 ) -> None:
@@ -365,6 +366,7 @@ def test_the_last_line_names_kinds_and_rows_and_json_is_all_that_json_prints(
 
 
 @pytest.mark.parametrize(("reply", "left"), [("y", 0), ("", 2)])
+@pytest.mark.variants(1)
 def test_a_person_at_a_terminal_is_asked(reply: str, left: int, pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     assert run(pair.sandbox, root).code == 0

@@ -52,6 +52,7 @@ def an_hour_later(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("moment", "shows_facets"), [("before", True), ("after", True), ("after", False)]
 )
+@pytest.mark.variants(1)
 def test_a_row_that_somebody_wrote_is_left_though_a_killed_run_recorded_no_delivery(
     moment: str, shows_facets: bool, pair: Pair, tmp_path: Path
 ) -> None:

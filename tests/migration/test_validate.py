@@ -40,6 +40,7 @@ def test_a_key_that_may_not_write_is_refused_before_anything(
         {"status": 500, "body": "boom", "times": 9},
     ],
 )
+@pytest.mark.variants(1)
 def test_a_right_that_cannot_be_judged_is_said_to_be_unknown(
     details: Dict[str, Any], tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ from tests.support.undoing import undo_run
         ("2024-01-01T00:00:00.123Z", ("dataset", "project_tag", "agent")),
     ],
 )
+@pytest.mark.variants(1)
 def test_what_a_run_created_counts_as_created_and_is_undone(
     tmp_path: Path, date_format: str, kinds: Sequence[str]
 ) -> None:

@@ -51,6 +51,7 @@ def one_slug_for_all_cases(pair: Pair, *, looks_up: bool) -> Callable[..., Optio
 
 @pytest.mark.parametrize("history", ["none", "all"])
 @pytest.mark.parametrize("looks_up", [True, False])
+@pytest.mark.variants(1)
 def test_a_slug_that_the_destination_takes_for_another_one_fails(
     history: str, looks_up: bool, tmp_path: Path
 ) -> None:

@@ -76,14 +76,8 @@ def told(root: Path) -> Set[Tuple[str, str]]:
     return {(item["resource"], item["path"]) for item in findings(root, "field_not_taken")}
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(number, marks=[] if number in (0, 3) else pytest.mark.long)
-        for number in range(max(map(len, FIELDS.values())))
-    ],
-)
-@pytest.mark.variants(1)
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(max(map(len, FIELDS.values()))))
 def test_any_field_may_be_unknown_and_is_added_after_an_upgrade(
     number: int, tmp_path: Path
 ) -> None:

@@ -528,6 +528,7 @@ def test_what_a_killed_process_made_is_ours_and_completed(pair: Pair, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["project_group", "dataset"])
+@pytest.mark.variants(1)
 def test_an_answer_with_nothing_but_an_id_is_believed_only_if_the_object_can_be_read(
     kind: str, pair: Pair, tmp_path: Path
 ) -> None:

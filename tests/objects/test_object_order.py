@@ -102,7 +102,7 @@ def folding(
         (lambda name: unicodedata.normalize("NFC", name), ["caf\u00e9", "cafe\u0301"]),
     ],
 )
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_two_objects_whose_names_the_destination_treats_as_one_are_not_mixed(
     same: Callable[[str], str], names: List[str], tmp_path: Path
 ) -> None:

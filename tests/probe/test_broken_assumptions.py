@@ -216,7 +216,7 @@ BROKEN_BY: Dict[str, Callable[[Sandbox], Breaking]] = {
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN_BY))
-@pytest.mark.variants(8)
+@pytest.mark.variants(4)
 def test_a_broken_assumption_is_named(name: str, sandbox: Sandbox, org: SandboxOrg) -> None:
     sandbox.intercept = BROKEN_BY[name](sandbox)
     if name == "deleted_objects_are_gone":

@@ -48,6 +48,7 @@ def test_an_estimate_is_near_the_queries_the_disk_and_the_time_of_a_move(
     assert 0.3 < estimate["whole_seconds"] / seconds < 3, (estimate["whole_seconds"], seconds)
 
 
+@pytest.mark.long
 def test_the_queries_of_a_sampled_verification_are_estimated(pair: Pair, tmp_path: Path) -> None:
     """Of a large object, rows at several places are read, and looked up by their ids."""
     for number in range(6):

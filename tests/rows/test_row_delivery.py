@@ -76,7 +76,7 @@ def test_an_answer_that_names_no_row_is_no_delivery(
 
 
 @pytest.mark.parametrize("answer", NONSENSE[:5], ids=lambda answer: repr(answer.body))
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_a_sync_brings_later_what_was_not_confirmed(answer: Answer, tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert (sync(w).code, equal(w)) == (0, True)

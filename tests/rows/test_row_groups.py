@@ -64,6 +64,7 @@ def test_small_objects_are_read_and_written_25_at_a_time(kind: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("count", "rows"), [(25, 20), (50, 20), (51, 10), (75, 4)])
+@pytest.mark.variants(1)
 def test_pages_of_a_round_size_cost_no_query_more(count: int, rows: int, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = filled(w, "experiment", count, rows)
@@ -227,6 +228,7 @@ def test_an_object_that_can_no_longer_be_read_after_some_pages_leaves_the_rest_o
 
 @pytest.mark.parametrize("status", [403, 404])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.variants(1)
 def test_an_object_that_cannot_be_written_does_not_take_its_group_with_it(
     kind: str, status: int, tmp_path: Path
 ) -> None:

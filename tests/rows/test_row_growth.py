@@ -46,6 +46,7 @@ def fill(w: World, kind: str, rows: int, object_id: str = "") -> None:
 
 
 @pytest.mark.parametrize("streams", ["1", "3"])
+@pytest.mark.variants(1)
 def test_a_source_that_grows_faster_than_it_is_read_is_copied_up_to_the_start(
     streams: str, tmp_path: Path
 ) -> None:

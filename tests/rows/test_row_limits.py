@@ -63,7 +63,7 @@ def test_rows_that_share_a_key_arrive_where_no_higher_limit_is_accepted(tmp_path
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("most", "projects"), [(7, 1), (25, 1), (25, 3)])
-@pytest.mark.variants(3)
+@pytest.mark.variants(2)
 def test_rows_of_others_are_kept_where_the_destination_shows_few_rows_at_a_time(
     most: int, projects: int, kind: str, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def test_rows_keep_the_order_of_the_source(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.variants(1)
 def test_without_preserve_order_the_same_rows_arrive_in_any_order(
     kind: str, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def filled(w: World, kind: str) -> List[str]:
 
 
 @pytest.mark.parametrize("kind", ["experiment", "dataset"])
+@pytest.mark.variants(1)
 def test_rows_are_copied_while_other_objects_are_being_created(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = filled(w, kind)

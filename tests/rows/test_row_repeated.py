@@ -45,7 +45,7 @@ def inputs(w: World, kind: str) -> List[Any]:
         (DATASET, "4", True),
     ],
 )
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_the_last_version_is_copied_and_reported_and_everything_is_equal(
     kind: str, page: str, newest_first: bool, tmp_path: Path
 ) -> None:

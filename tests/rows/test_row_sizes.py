@@ -155,6 +155,7 @@ def test_without_an_overflow_upload_a_row_that_is_too_large_is_reported_with_its
 
 
 @pytest.mark.parametrize("at", [4, 9])
+@pytest.mark.variants(1)
 def test_a_refused_row_is_reported_even_if_the_run_was_killed_afterwards(
     at: int, tmp_path: Path
 ) -> None:
@@ -371,6 +372,7 @@ def test_a_row_that_is_too_large_even_with_attachments_is_reported_and_the_other
 
 @pytest.mark.parametrize("text", ["\U0001f600", "é", "\ud83d", "\x00", "a"])
 @pytest.mark.parametrize("kind", [LOGS, "dataset"])
+@pytest.mark.variants(1)
 def test_requests_keep_to_the_bound_in_bytes_of_utf8(kind: str, text: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = [w.project] if kind == LOGS else w.make("dataset", "one", "two", "three")

@@ -62,6 +62,7 @@ def test_a_row_of_6000_levels_arrives_or_fails_alone(place: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("seen", ["true", "false"])
+@pytest.mark.variants(1)
 def test_odd_ids_arrive_once_and_are_known_to_syncs(seen: str, tmp_path: Path) -> None:
     settings = {"MIGRATION_EVENTS_USE_SEEN_DB": seen, "MIGRATION_EVENTS_FETCH_LIMIT": "10"}
     with living(tmp_path) as w:

@@ -236,6 +236,7 @@ def test_a_damaged_file_is_named_and_the_advice_helps(
 
 
 @pytest.mark.parametrize(("moment", "outcome"), [("before", "found"), ("after", "updated")])
+@pytest.mark.variants(1)
 def test_a_new_run_next_to_a_damaged_one_completes_the_move(
     moment: str, outcome: str, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def edited(org: Any, kind: str, holder: str) -> List[Json]:
 @pytest.mark.usefixtures("data_plane")
 @pytest.mark.parametrize("seen", ["true", "false"])
 @pytest.mark.parametrize("at", [1, 4])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_an_edit_of_a_row_that_nobody_recorded_is_kept(at: int, seen: str, tmp_path: Path) -> None:
     settings = {**PAGES, "MIGRATION_EVENTS_USE_SEEN_DB": seen}
     with living(tmp_path, rows=60) as w:

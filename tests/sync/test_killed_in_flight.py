@@ -60,7 +60,7 @@ def killed_at_batch(w: Any, row_id: str, first_held: str, *args: str) -> None:
         ("r00110", "r00030", "2", {}),
     ],
 )
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_an_edit_of_a_row_that_a_larger_start_sent_is_kept(
     row_id: str, first_held: str, readers: str, later: Dict[str, str], tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def problems(w: World) -> Dict[str, Any]:
 
 
 @pytest.mark.usefixtures("data_plane")
+@pytest.mark.variants(1)
 def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_rows(w: World) -> None:
     project = w.source.create("project", {"name": "young"})["id"]
     for kind in (DATASET, EXPERIMENT):

@@ -46,6 +46,7 @@ def differing(w: World) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.variants(1)
 def test_new_late_and_back_dated_rows_scores_and_edits_arrive_once(kind: str, w: World) -> None:
     source = holder(w, kind)
     score = {"metadata": {"score": 1}} if kind == DATASET else {"scores": {"good": 1}}
@@ -120,6 +121,7 @@ def test_a_comment_travels_with_the_next_change_of_its_row(w: World) -> None:
         ),
     ],
 )
+@pytest.mark.variants(1)
 def test_a_row_that_was_edited_in_the_destination_is_kept_and_reported(
     kind: str, row_id: str, w: World
 ) -> None:

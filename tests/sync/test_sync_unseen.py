@@ -80,7 +80,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("what", ANSWERS)
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_what_is_written_while_the_source_does_not_list_an_object_arrives_later(
     kind: str, what: str, w: World
 ) -> None:
@@ -110,6 +110,7 @@ def test_a_project_that_is_missing_from_the_list_keeps_the_marks_of_its_logs(w: 
 
 
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
+@pytest.mark.variants(1)
 def test_a_destination_that_lists_nothing_once_loses_no_rows(kind: str, w: World) -> None:
     listing(w, kind, ANSWERS["the list is empty"], DEST_KEY)
     w.source.insert(kind, holder(w, kind), [row("missed"), row("r00001", metadata={"new": 1})])

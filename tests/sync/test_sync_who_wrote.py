@@ -33,7 +33,7 @@ DELETES = ("--propagate-deletes", "--max-deletes", "20%")
 
 @pytest.mark.parametrize("seen", ["true", "false"])
 @pytest.mark.parametrize("ahead_s", [-3600, -5, 0, 60])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_says(
     ahead_s: int, seen: str, tmp_path: Path
 ) -> None:
@@ -51,7 +51,7 @@ def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_sa
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ahead_s", [1200, 86400])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_rows_arrive_although_the_dates_of_answers_are_ahead_of_all_transactions(
     ahead_s: int, kind: str, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_of_some_projects_only_these_are_compared(pair: Pair, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("data_plane")
+@pytest.mark.variants(1)
 def test_objects_of_a_deleted_project_are_missing_too(pair: Pair, tmp_path: Path) -> None:
     moved(pair, tmp_path / "runs")
     pair.dest.delete("project", object_id(pair.dest, "project", "beta"))
@@ -119,7 +120,7 @@ def test_objects_of_a_deleted_project_are_missing_too(pair: Pair, tmp_path: Path
         ("acl", ""),
     ],
 )
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_an_object_that_exists_twice_is_extra(
     kind: str, name: str, pair: Pair, tmp_path: Path
 ) -> None:

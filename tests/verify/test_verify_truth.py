@@ -153,7 +153,7 @@ def test_a_comparison_is_not_waited_for_by_the_next_one(pair: Pair, tmp_path: Pa
 
 @pytest.mark.parametrize("depth", ["--counts", "--full", "--sample=50"])
 @pytest.mark.parametrize("change", [delete_row, other_content])
-@pytest.mark.variants(2)
+@pytest.mark.variants(1)
 def test_objects_known_to_be_missing_or_different_are_not_waited_for(
     change: Callable[[Pair, Json], None], depth: str, pair: Pair, tmp_path: Path
 ) -> None:
