@@ -36,6 +36,7 @@ def targets(org: Any) -> List[Any]:
     return [obj["config"]["loop"].get("target") for obj in org.objects("project_automation")]
 
 
+@pytest.mark.recorded  # an older data plane has no environments
 def test_after_settings_alone_the_phases_of_what_they_wait_for_are_recommended(
     tmp_path: Path,
 ) -> None:
@@ -58,6 +59,7 @@ def test_after_settings_alone_the_phases_of_what_they_wait_for_are_recommended(
         assert targets(pair.dest) == [{"type": "dashboard", "id": view["id"]}]
 
 
+@pytest.mark.recorded  # an older data plane has no environments
 def test_an_assignment_waits_for_its_environment_alone(tmp_path: Path) -> None:
     with pinned_pair() as pair:
         run(pair.sandbox, tmp_path, program="migrate_definitions")
