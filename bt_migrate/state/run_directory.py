@@ -87,12 +87,13 @@ class RunDirectory:
                 write_run(self.path / RUN_FILE, self.record)
 
     def note_write(self) -> None:
-        """Record that a write to the destination begins. Any thread may call it."""
-        if self.record.wrote:
-            return
+        """Record that a write to the destination begins. Any thread may call it, and returns once
+        that is stored.
+        """
         with self._lock:
-            self.record.wrote = True
-            self.save()
+            if not self.record.wrote:
+                self.record.wrote = True
+                self.save()
 
     def same_pair(self, identity: Identity, *, dry_run: Optional[bool] = None) -> bool:
         """Whether the run is for the same two organizations and project names, and dry or real as
