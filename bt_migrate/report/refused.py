@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, List, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Iterator, List, Mapping, Sequence
 
 from bt_migrate.model.equality import text_digest
 from bt_migrate.model.findings import FAILURE
@@ -85,9 +86,14 @@ def smaller_rows(run: RunDirectory) -> int:
     The files of refused rows have their sizes.
     """
     files = [stream.refused_path for stream in run.all_streams() if _refuses_large(stream)]
-    lines = (line for path in files if path.exists() for line in path.open(encoding="utf-8"))
+    lines = (line for path in files if path.exists() for line in _lines_of(path))
     sizes = [int(match[1].replace(",", "")) for match in map(TOO_LARGE.search, lines) if match]
     return max(1, min(sizes) // 2) if sizes else 0
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        yield from file
 
 
 def _refuses_large(stream: StreamState) -> bool:
