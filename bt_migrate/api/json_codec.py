@@ -65,9 +65,9 @@ def _number(text: str) -> Union[int, float]:
     JSON has no infinity, so a server would refuse the row that such a float is written into.
     """
     value = float(text)
-    if math.isinf(value) and Decimal(text).adjusted() <= MAX_EXPONENT:
-        return int(Decimal(text))
-    return value
+    if -math.inf < value < math.inf or Decimal(text).adjusted() > MAX_EXPONENT:
+        return value
+    return int(Decimal(text))
 
 
 def _has_long_integer(text: bytes) -> bool:
