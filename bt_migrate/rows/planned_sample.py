@@ -132,7 +132,7 @@ def _add_extras_of(
         return
     rows_of: Dict[str, List[EncodedRow]] = {}
     for row in answer.json:
-        object_id = row[kind.id_field] if len(object_ids) > 1 else object_ids[0]
+        object_id = str(row.get(kind.id_field)) if len(object_ids) > 1 else object_ids[0]
         row, _ = encoder.encoded(row, object_id, FindingCounts(), plain=answer.plain)
         rows_of.setdefault(object_id, []).append(row)
     for object_id, rows in rows_of.items():

@@ -308,6 +308,21 @@ def test_malformed_rows_fail_only_their_stream(rubbish: Any, tmp_path: Path) -> 
         assert source == dest
 
 
+def test_a_plan_is_made_although_rows_do_not_name_their_object(tmp_path: Path) -> None:
+    """The first rows of small objects, which a plan reads together."""
+
+    def nameless(query: str, found: Json) -> None:
+        if is_page(query):
+            for found_row in found["data"]:
+                found_row.pop("dataset_id", None)
+
+    with world(tmp_path) as w:
+        for name in ("a", "b", "c", "d", "e"):
+            fill(w, "dataset", w.make("dataset", name)[0], 3)
+        serving(w, answer=nameless)
+        assert w.move("dataset", "--dry-run") == 0
+
+
 def test_rows_outside_of_the_date_window_are_refused(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.source.insert(
